@@ -1,0 +1,1 @@
+"""Makes what serves out of what the user brings; off the hot path."""

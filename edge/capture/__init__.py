@@ -1,0 +1,1 @@
+"""Cameras: sources, readers, mailboxes."""

@@ -1,0 +1,209 @@
+"""The shape of the YAML file: one frozen model per section, no I/O.
+
+Every key's description is shown by `edge schema` and goes into the documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any, List, Optional, Tuple
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SecretStr,
+)
+from pydantic_core import core_schema
+
+CAMERA_NAME = r"^[a-z0-9_-]{1,64}$"
+TOPIC_LEVEL = r"^[A-Za-z0-9_.-]{1,64}$"
+TOPIC_PREFIX = r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64})*$"
+
+_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
+
+
+class CameraUri:
+    """Where a camera's frames come from; it prints without user and password."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The URI with its credentials, for whoever opens it and nobody else."""
+        return self._text
+
+    def __str__(self) -> str:
+        return _USERINFO.sub("***@", self._text)
+
+    def __repr__(self) -> str:
+        return f"CameraUri({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CameraUri) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls, core_schema.str_schema(min_length=1)
+        )
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error: a typo must not silently mean the default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DeviceConfig(Section):
+    """Who this appliance is and where it keeps its state."""
+
+    id: Optional[str] = Field(
+        None,
+        pattern=TOPIC_LEVEL,
+        description="Stable name in every topic; default: the module's serial number, "
+        "else the host name.",
+    )
+    state_dir: Path = Field(
+        Path("/var/lib/edge"),
+        description="Writable folder for the session counter and caches.",
+    )
+
+
+class ModelConfig(Section):
+    """The detector."""
+
+    path: Path = Field(description="ONNX file of a YOLO detector, relative to this file.")
+    class_names: Optional[List[str]] = Field(
+        None,
+        min_length=1,
+        description="Names by class id; default: the names in the ONNX metadata.",
+    )
+    input_wh: Optional[Tuple[int, int]] = Field(
+        None,
+        description="Input width and height in pixels; only for a model that leaves them open.",
+    )
+    max_candidates: int = Field(
+        1024,
+        ge=1,
+        le=3840,
+        description="Boxes kept per image before non-maximum suppression "
+        "(3840 is TensorRT's limit).",
+    )
+
+
+class Backend(str, Enum):
+    """What runs the network."""
+
+    ONNXRUNTIME = "onnxruntime"
+
+
+class EngineConfig(Section):
+    """How the network runs."""
+
+    backend: Backend = Field(Backend.ONNXRUNTIME, description="What runs the network.")
+    threads: Optional[int] = Field(
+        None, ge=1, le=64, description="CPU threads of one inference; default: all cores."
+    )
+
+
+class BatchingConfig(Section):
+    """How frames of many cameras become one batch."""
+
+    target: int = Field(8, ge=1, le=64, description="A batch leaves at once at this size.")
+    max_wait_ms: float = Field(
+        10.0, ge=0, le=1000, description="A smaller batch leaves when its first frame is this old."
+    )
+    letterbox_threads: int = Field(
+        2, ge=1, le=16, description="Threads that resize frames into the batch."
+    )
+
+
+class CameraConfig(Section):
+    """One source of frames."""
+
+    name: str = Field(pattern=CAMERA_NAME, description="Lower case name, used in topics.")
+    uri: CameraUri = Field(
+        description="A video file or folder of images (relative to this file), rtsp://…, "
+        "/dev/video0, or synthetic://SEED?size=640x480."
+    )
+    enabled: bool = Field(True, description="A disabled camera is announced but not opened.")
+    fps: Optional[float] = Field(
+        None,
+        gt=0,
+        le=240,
+        description="Sets the pace of folders (default 2) and synthetic scenes (default 10); "
+        "caps every other camera. Frames above the cap are counted as rate_cap.",
+    )
+    loop: bool = Field(True, description="Files and folders start again at their end.")
+    stall_s: float = Field(
+        3.0, gt=0, le=600, description="Without a frame for this long the camera is stalled."
+    )
+
+
+class PostprocessConfig(Section):
+    """Which boxes are worth telling."""
+
+    score_threshold: float = Field(0.25, ge=0, le=1, description="Boxes scored below are dropped.")
+    iou_threshold: float = Field(
+        0.5, gt=0, le=1, description="Of two boxes of one class overlapping more, one is dropped."
+    )
+    max_detections: int = Field(300, ge=1, le=3840, description="Boxes reported per frame.")
+    classes: Optional[List[str]] = Field(
+        None, min_length=1, description="Only these classes are reported; default: all."
+    )
+
+
+class MqttConfig(Section):
+    """The broker and how the appliance speaks to it."""
+
+    host: str = Field("localhost", min_length=1, description="Broker's name or address.")
+    port: int = Field(1883, ge=1, le=65535, description="Broker's TCP port.")
+    username: Optional[str] = Field(None, description="Broker's user.")
+    password: Optional[SecretStr] = Field(
+        None, description="Broker's password; write ${NAME} to take it from the environment."
+    )
+    client_id: Optional[str] = Field(
+        None, min_length=1, description="Must be unique on the broker; default: prefix-device."
+    )
+    prefix: str = Field("edge", pattern=TOPIC_PREFIX, description="First level(s) of every topic.")
+    keepalive_s: int = Field(30, ge=5, le=3600, description="Seconds between MQTT pings.")
+    detections_qos: int = Field(0, ge=0, le=1, description="QoS of detections messages.")
+    empty_frames: bool = Field(
+        False, description="Also publish a detections message for frames without objects."
+    )
+    backlog: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Unsent messages held in memory; beyond it detections are dropped and counted.",
+    )
+
+
+class HealthConfig(Section):
+    """The device's report about itself."""
+
+    interval_s: float = Field(
+        10.0, ge=1, le=3600, description="Seconds between health and camera stats messages."
+    )
+
+
+class Config(Section):
+    """The whole file."""
+
+    device: DeviceConfig = DeviceConfig()
+    model: ModelConfig
+    engine: EngineConfig = EngineConfig()
+    batching: BatchingConfig = BatchingConfig()
+    cameras: List[CameraConfig] = Field(min_length=1, description="One entry per camera.")
+    postprocess: PostprocessConfig = PostprocessConfig()
+    mqtt: MqttConfig = MqttConfig()
+    health: HealthConfig = HealthConfig()

@@ -1,0 +1,62 @@
+"""Everything that can go wrong, as a tree.
+
+EdgeError                 exit 70: the process is restarted
+├── ConfigError           exit 78: the user must change something, never restarted
+│   └── ModelError        the ONNX file cannot serve as a detector
+├── BuildError            a graph or an engine could not be made
+├── EngineError           an inference backend failed
+│   └── CudaError         a CUDA call failed
+├── CaptureError          a camera failed; its reader retries
+└── PublishError          a message could not be handed over; it is counted or kept
+"""
+
+from __future__ import annotations
+
+# sysexits.h: EX_SOFTWARE and EX_CONFIG. systemd restarts on the first, never on the second
+# (RestartPreventExitStatus=78).
+EXIT_SOFTWARE = 70
+EXIT_CONFIG = 78
+
+
+class EdgeError(Exception):
+    """Base of every error this program raises on purpose."""
+
+    exit_code = EXIT_SOFTWARE
+
+
+class ConfigError(EdgeError):
+    """The configuration, or a file it names, is wrong; the message holds one line per fault."""
+
+    exit_code = EXIT_CONFIG
+
+
+class ModelError(ConfigError):
+    """The model file is missing, damaged, or not a detector this program can serve."""
+
+
+class BuildError(EdgeError):
+    """A deployed graph or an engine could not be made."""
+
+
+class EngineError(EdgeError):
+    """An inference backend failed."""
+
+
+class CudaError(EngineError):
+    """A CUDA call failed.
+
+    `name` is the driver's name of the error, `call` the call that returned it.
+    """
+
+    def __init__(self, name: str, call: str) -> None:
+        super().__init__(f"{call} failed: {name}")
+        self.name = name
+        self.call = call
+
+
+class CaptureError(EdgeError):
+    """A camera could not be opened or stopped delivering."""
+
+
+class PublishError(EdgeError):
+    """A message could not be handed to the broker."""

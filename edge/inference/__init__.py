@@ -1,0 +1,1 @@
+"""Runs batches through the network."""

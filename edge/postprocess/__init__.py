@@ -1,0 +1,1 @@
+"""From candidate boxes to detections."""

@@ -1,0 +1,50 @@
+"""Threads that cannot die in silence."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Callable
+
+log = logging.getLogger(__name__)
+
+
+OnFailure = Callable[[str, BaseException], None]
+"""Is told the name of a thread that died and why."""
+
+
+class SupervisedThread:
+    """Runs `body` in a daemon thread; an exception that escapes it is handed to `on_failure`.
+
+    `body` must return soon after whatever stop signal it watches; `join` tells whether it did.
+    """
+
+    def __init__(self, name: str, body: Callable[[], None], on_failure: OnFailure) -> None:
+        self.name = name
+        self._body = body
+        self._on_failure = on_failure
+        # Daemon: a camera driver that never returns from read() must not keep a process
+        # alive that has been told to stop.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for the thread to end; False if it is still running after `timeout_s`."""
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(max(timeout_s, 0.0))
+        return not self._thread.is_alive()
+
+    @property
+    def is_alive(self) -> bool:
+        """True between start and the end of `body`."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._body()
+        except BaseException as error:  # a thread's top: report it, stop the app
+            log.critical("thread %s died: %s", self.name, error, exc_info=True)
+            self._on_failure(self.name, error)
