@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Tuple
+from typing import Tuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
+Boxes = NDArray[np.float32]
 
 PAD_GREY = 114
 """Grey level of the border that YOLO detectors are trained with."""
@@ -72,20 +72,20 @@ class Letterbox:
             self.resized_wh[1] / self.source_wh[1],
         )
 
-    def to_model(self, boxes_xyxy: Floats) -> NDArray[np.float32]:
+    def to_model(self, boxes_xyxy: Boxes) -> Boxes:
         """Maps boxes [N, 4] from source pixels to model pixels."""
         scale = np.array(self.scale_xy * 2, np.float32)
         pad = np.array((self.pad_left, self.pad_top) * 2, np.float32)
-        in_model: NDArray[np.float32] = np.asarray(boxes_xyxy, np.float32) * scale + pad
+        in_model: Boxes = np.asarray(boxes_xyxy, np.float32) * scale + pad
         return in_model
 
-    def to_source(self, boxes_xyxy: Floats) -> NDArray[np.float32]:
+    def to_source(self, boxes_xyxy: Boxes) -> Boxes:
         """Maps boxes [N, 4] from model pixels to source pixels, clipped to the source."""
         scale = np.array(self.scale_xy * 2, np.float32)
         pad = np.array((self.pad_left, self.pad_top) * 2, np.float32)
         limit = np.array(self.source_wh * 2, np.float32)
         in_source = (np.asarray(boxes_xyxy, np.float32) - pad) / scale
-        clipped: NDArray[np.float32] = np.clip(in_source, np.float32(0), limit)
+        clipped: Boxes = np.clip(in_source, np.float32(0), limit)
         return clipped
 
     def draw(self, source: Image, row: Image, *, paint_border: bool = True) -> None:
@@ -95,6 +95,12 @@ class Letterbox:
         `paint_border` may be off when the row already holds the border of this very geometry.
         Bilinear like the detectors' own training code; INTER_AREA costs five times as much.
         """
+        if source.dtype != np.uint8 or source.shape != (*self.source_wh[::-1], 3):
+            # OpenCV would not complain: it would leave `row` alone and return a new array.
+            raise ValueError(
+                f"expected a uint8 BGR frame of {self.source_wh[0]}x{self.source_wh[1]}, "
+                f"got {source.dtype} of shape {source.shape}"
+            )
         width, height = self.resized_wh
         left, top = self.pad_left, self.pad_top
         inner = row[top : top + height, left : left + width]

@@ -106,6 +106,11 @@ class Slot:
         letterbox.draw(source, self.rows[row], paint_border=stale_border)
         self._bordered_for[row] = letterbox
 
+    def move(self, source_row: int, target_row: int) -> None:
+        """Copies one row over another, border and all."""
+        self.rows[target_row] = self.rows[source_row]
+        self._bordered_for[target_row] = self._bordered_for[source_row]
+
     def __repr__(self) -> str:
         return f"<Slot {self.index} of {self.capacity} rows>"
 

@@ -1,0 +1,53 @@
+"""A fixed number of slots that go round: filling, running, being read, free again."""
+
+from __future__ import annotations
+
+import threading
+from typing import Callable, List, Optional, Tuple
+
+import numpy as np
+
+from edge.geometry import PAD_GREY, Image
+from edge.records import Slot
+
+Allocate = Callable[[Tuple[int, int, int, int]], Image]
+"""Makes the host memory of one slot, uint8 of the given shape; pinned where there is a GPU."""
+
+
+def allocate_pageable(shape: Tuple[int, int, int, int]) -> Image:
+    """Ordinary memory, for backends that compute on the host."""
+    return np.full(shape, PAD_GREY, np.uint8)
+
+
+class SlotRing:
+    """Hands out free slots and takes them back; memory is bounded by construction."""
+
+    def __init__(
+        self,
+        count: int,
+        rows: int,
+        input_wh: Tuple[int, int],
+        allocate: Allocate = allocate_pageable,
+    ) -> None:
+        width, height = input_wh
+        self._lock = threading.Lock()
+        self._count = count
+        self._free: List[Slot] = [
+            Slot(index, allocate((rows, height, width, 3))) for index in range(count)
+        ]
+
+    def acquire(self) -> Optional[Slot]:
+        """A free slot, or None while all are in use."""
+        with self._lock:
+            return self._free.pop() if self._free else None
+
+    def release(self, slot: Slot) -> None:
+        """Takes a slot back once nobody reads or writes its rows; each exactly once."""
+        with self._lock:
+            if any(free is slot for free in self._free):
+                raise ValueError(f"{slot!r} released twice")
+            self._free.append(slot)
+
+    def __repr__(self) -> str:
+        with self._lock:
+            return f"<SlotRing {len(self._free)} of {self._count} slots free>"
