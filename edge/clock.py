@@ -9,6 +9,7 @@ from typing import Callable, Optional, Protocol
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+MS_PER_S = 1_000
 
 # linux/timex.h: the kernel sets STA_UNSYNC until a time daemon has disciplined the clock.
 _STA_UNSYNC = 0x0040
@@ -91,5 +92,5 @@ def is_clock_synced(read_status: Callable[[], Optional[int]] = _read_kernel_stat
 
 def rfc3339(unix_ms: int) -> str:
     """Formats wall-clock milliseconds as RFC 3339 in UTC, for example 2026-11-22T12:50:30.123Z."""
-    moment = datetime.fromtimestamp(unix_ms // 1000, tz=timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+    moment = datetime.fromtimestamp(unix_ms // MS_PER_S, tz=timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % MS_PER_S:03d}Z"

@@ -5,56 +5,17 @@ Every key's description is shown by `edge schema` and goes into the documentatio
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    SecretStr,
-)
-from pydantic_core import core_schema
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr
+
+from edge.config.camera_uri import CameraUri
 
 CAMERA_NAME = r"^[a-z0-9_-]{1,64}$"
 TOPIC_LEVEL = r"^[A-Za-z0-9_.-]{1,64}$"
 TOPIC_PREFIX = r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64})*$"
-
-_USERINFO = re.compile(r"(?<=://)[^/@\s]*@")
-
-
-class CameraUri:
-    """Where a camera's frames come from; it prints without user and password."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The URI with its credentials, for whoever opens it and nobody else."""
-        return self._text
-
-    def __str__(self) -> str:
-        return _USERINFO.sub("***@", self._text)
-
-    def __repr__(self) -> str:
-        return f"CameraUri({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CameraUri) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            cls, core_schema.str_schema(min_length=1)
-        )
 
 
 class Section(BaseModel):
@@ -87,7 +48,7 @@ class ModelConfig(Section):
         min_length=1,
         description="Names by class id; default: the names in the ONNX metadata.",
     )
-    input_wh: Optional[Tuple[int, int]] = Field(
+    input_wh: Optional[Tuple[PositiveInt, PositiveInt]] = Field(
         None,
         description="Input width and height in pixels; only for a model that leaves them open.",
     )

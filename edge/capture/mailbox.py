@@ -1,0 +1,56 @@
+"""Where a camera's newest frame waits for the batch."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import DefaultDict, Dict, Optional
+
+from edge.records import DropCause, Frame, FrameInfo, OnFrame
+
+
+class Mailbox:
+    """Holds at most one frame: a newer one replaces it, and the loss is counted."""
+
+    def __init__(self, camera: str, on_frame: OnFrame) -> None:
+        self.camera = camera
+        self._on_frame = on_frame
+        self._lock = threading.Lock()
+        self._frame: Optional[Frame] = None
+        self._dropped: DefaultDict[DropCause, int] = defaultdict(int)
+
+    def put(self, frame: Frame) -> None:
+        """Makes `frame` the newest, then tells `on_frame`."""
+        with self._lock:
+            if self._frame is not None:
+                self._dropped[DropCause.SUPERSEDED] += 1
+            self._frame = frame
+        self._on_frame()
+
+    def take(self) -> Optional[Frame]:
+        """Hands over the newest frame, once; None if there is none."""
+        with self._lock:
+            frame, self._frame = self._frame, None
+        return frame
+
+    def peek(self) -> Optional[FrameInfo]:
+        """Describes the frame that waits, if one does."""
+        frame = self._frame
+        return None if frame is None else frame.info
+
+    def count_drop(self, cause: DropCause) -> None:
+        """Counts one frame of this camera that was lost outside the mailbox."""
+        with self._lock:
+            self._dropped[cause] += 1
+
+    @property
+    def dropped(self) -> Dict[DropCause, int]:
+        """Frames lost since the start, by cause; a copy."""
+        with self._lock:
+            return dict(self._dropped)
+
+    def __repr__(self) -> str:
+        waiting = self.peek()
+        state = "empty" if waiting is None else f"frame {waiting.frame_id}"
+        drops = "".join(f", {count} {cause.value}" for cause, count in self.dropped.items())
+        return f"<Mailbox {self.camera}: {state}{drops}>"
