@@ -12,9 +12,9 @@ ARGS ?=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONSTRAIN := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test soak lint types check clean system
+.PHONY: demo test soak lint types check clean system broker
 
-demo: $(VENV)/.installed | system
+demo: $(VENV)/.installed | broker
 	@$(VENV)/bin/edge demo $(ARGS)
 
 test: $(VENV)/.installed-test | system
@@ -44,6 +44,13 @@ system:
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
 	$(call apt_install,$$missing)
+
+# The demo also runs on a broker in Python where mosquitto cannot be installed.
+broker: $(VENV)/.installed
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
+	command -v mosquitto >/dev/null || $(VENV)/bin/python -c 'import amqtt' 2>/dev/null || \
+	$(MAKE) --no-print-directory system || \
+	{ echo "or go on without: installing amqtt, a broker in Python"; $(PIP) install 'amqtt>=0.11'; }
 
 $(VENV)/bin/python:
 	@missing=; $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing=python3-venv; \

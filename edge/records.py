@@ -277,6 +277,11 @@ class PipelineCounters:
     infer_ms_p50: Optional[float]
     infer_ms_p99: Optional[float]
 
+    @classmethod
+    def zero(cls) -> PipelineCounters:
+        """Nothing has happened yet."""
+        return cls({}, 0, 0, 0, 0.0, 0.0, 0, 0, None, None, None, None)
+
 
 @dataclass(frozen=True)
 class PublisherCounters:

@@ -1,1 +1,1 @@
-"""The device's report about itself."""
+"""What the appliance says about itself: rates, latencies, and the machine it runs on."""

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.capture.backoff import Backoff
+from edge.backoff import Backoff
 
 LONGEST_S = [1, 2, 4, 8, 16, 30, 30, 30]
 

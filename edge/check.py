@@ -1,0 +1,96 @@
+"""`edge check`: says what the daemon would do with a configuration, and what is wrong with it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from edge.app import render_scene
+from edge.building.graph import deploy
+from edge.capture import open_source
+from edge.config.camera_uri import MediaSpec
+from edge.config.schema import CameraConfig, Config
+from edge.errors import CaptureError, ConfigError
+from edge.health.machine import read_machine
+from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.postprocess.postprocess import Postprocessor
+
+_BROKER_TIMEOUT_S = 2.0
+_NAMES_SHOWN = 12
+
+
+class Checker:
+    """Looks at everything a configuration names; `faults` counts what only the user can mend.
+
+    A broker or a network camera that does not answer is no fault: the daemon waits for both.
+    """
+
+    def __init__(self, config: Config, base_dir: Path) -> None:
+        self._config = config
+        self._base_dir = base_dir
+        self.faults = 0
+
+    def lines(self) -> Iterator[str]:
+        """The findings, one line each, as they are made."""
+        device = self._config.device
+        name = device.id or read_machine().default_device_id
+        yield f"device   {name}, state in {device.state_dir}"
+        yield self._model()
+        for camera in self._config.cameras:
+            yield self._camera(camera)
+        yield self._broker()
+        yield f"{self.faults} to mend" if self.faults else "ok"
+
+    def _model(self) -> str:
+        try:
+            graph = deploy(self._config.model.path, self._config.model)
+            Postprocessor(self._config.postprocess, graph.class_names)
+            engine = OnnxRuntimeEngine(graph, self._config.engine)
+        except ConfigError as error:
+            return self._fault(f"model    {error}")
+        info = engine.info
+        engine.close()
+        width, height = graph.preprocessing.input_wh
+        return (
+            f"model    {graph.name}: {graph.head} head, input {width}x{height}, "
+            f"{len(graph.class_names)} classes ({_listed(graph.class_names)}), "
+            f"on {info.backend} {info.version} ({info.device}), batches of up to {info.max_batch}"
+        )
+
+    def _camera(self, camera: CameraConfig) -> str:
+        title = f"camera   {camera.name}: {camera.uri}"
+        if not camera.enabled:
+            return f"{title}: disabled"
+        source = open_source(camera, self._base_dir, render_scene)
+        try:
+            source.open()
+            picture = source.read()
+        except CaptureError as error:
+            if isinstance(camera.uri.resolve(self._base_dir), MediaSpec):
+                return self._fault(f"{title}: {error}")
+            return f"{title}: {error} (the daemon will keep trying)"
+        finally:
+            source.close()
+        if picture is None:
+            return self._fault(f"{title}: holds no picture")
+        height, width = picture.image.shape[:2]
+        return f"{title}: {width}x{height}"
+
+    def _broker(self) -> str:
+        mqtt = self._config.mqtt
+        title = f"broker   {mqtt.host}:{mqtt.port}, topics {mqtt.prefix}/…"
+        try:
+            socket.create_connection((mqtt.host, mqtt.port), _BROKER_TIMEOUT_S).close()
+        except OSError as error:
+            return f"{title}: {error.strerror or error} (the daemon will keep trying)"
+        return f"{title}: answers"
+
+    def _fault(self, line: str) -> str:
+        self.faults += 1
+        return line
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -1,0 +1,125 @@
+"""A broker of the demo's own, as a child process on loopback that ends with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import getpass
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import List, Optional, Tuple, Type
+
+from edge.errors import ConfigError, EdgeError
+
+LOOPBACK = "127.0.0.1"
+DEFAULT_PORT = 1883
+_START_TIMEOUT_S = 10.0
+_STOP_TIMEOUT_S = 2.0
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port(preferred: int = DEFAULT_PORT) -> int:
+    """`preferred` if nothing listens there, else one the kernel picks."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise EdgeError("no free TCP port on loopback")
+
+
+def broker_command(port: int, folder: Path) -> Tuple[str, List[str]]:
+    """Name and command of a broker on `port`: mosquitto, or amqtt where only that is there."""
+    # Debian installs mosquitto in /usr/sbin, which is not on a user's PATH.
+    mosquitto = shutil.which("mosquitto") or shutil.which(
+        "mosquitto", path="/usr/sbin:/usr/local/sbin"
+    )
+    if mosquitto:
+        config = folder / "mosquitto.conf"
+        config.write_text(
+            f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n"
+            # Started by root it would change its user, and the kernel forgets the parent-death
+            # signal of a process that does.
+            f"set_tcp_nodelay true\nuser {getpass.getuser()}\n"
+        )
+        return "mosquitto", [mosquitto, "-c", str(config)]
+    if importlib.util.find_spec("amqtt") is not None:
+        config = folder / "amqtt.yaml"
+        config.write_text(
+            f"listeners:\n  default:\n    type: tcp\n    bind: {LOOPBACK}:{port}\n"
+            "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n"
+            "    allow_anonymous: true\n"
+        )
+        return "amqtt", [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+    raise ConfigError("the demo needs an MQTT broker: apt-get install mosquitto mosquitto-clients")
+
+
+def _die_with_parent() -> None:
+    # A demo that is killed must not leave a broker behind.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class DemoBroker:
+    """Runs the broker between enter and exit; `name` and `port` say what runs where."""
+
+    def __init__(self, port: Optional[int] = None) -> None:
+        self.port = free_port() if port is None else port
+        self.name = ""
+        self._folder: Optional[tempfile.TemporaryDirectory[str]] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
+
+    def __enter__(self) -> DemoBroker:
+        self._folder = tempfile.TemporaryDirectory(prefix="edge-broker-")
+        self.name, command = broker_command(self.port, Path(self._folder.name))
+        # Its own session: Ctrl-C goes to the whole foreground group, but the broker must
+        # outlive the daemon's goodbye.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        self._await_listening(self._process)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def _await_listening(self, process: subprocess.Popen[bytes]) -> None:
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if process.poll() is not None:
+                break
+            try:
+                socket.create_connection((LOOPBACK, self.port), timeout=1.0).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+        self.__exit__(None, None, None)
+        raise EdgeError(f"the broker ({self.name}) did not start on {LOOPBACK}:{self.port}")

@@ -1,0 +1,73 @@
+"""Rates and latencies over the recent past, in bounded memory; whoever owns them locks."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, Optional, Tuple
+
+import numpy as np
+
+from edge.clock import NS_PER_S
+
+# Observations closer together than this share of the window are merged, which bounds memory.
+_STEPS = 20
+
+
+class RateMeter:
+    """Events per second over the last `window_s` seconds, from a running total.
+
+    The rate is a count over a span, so a camera that sends in bursts reads as steady, and one
+    that stopped falls to 0 within the window.
+    """
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        if window_s <= 0:
+            raise ValueError(f"window_s must be positive, got {window_s}")
+        self._window_ns = int(window_s * NS_PER_S)
+        self._seen: Deque[Tuple[int, int]] = deque()
+
+    def observe(self, now_ns: int, total: int) -> None:
+        """Notes that `total` events have happened since the start, at monotonic `now_ns`."""
+        seen = self._seen
+        if len(seen) > 1 and now_ns - seen[-2][0] < self._window_ns // _STEPS:
+            seen[-1] = (now_ns, total)
+        else:
+            seen.append((now_ns, total))
+        # The newest observation that is a whole window old stays: the span begins there.
+        while len(seen) > 2 and seen[1][0] <= now_ns - self._window_ns:
+            seen.popleft()
+
+    def per_second(self) -> float:
+        """Events per second up to the last observation; 0 before there are two."""
+        if len(self._seen) < 2:
+            return 0.0
+        (first_ns, first_total), (last_ns, last_total) = self._seen[0], self._seen[-1]
+        span_ns = last_ns - first_ns
+        return (last_total - first_total) * NS_PER_S / span_ns if span_ns > 0 else 0.0
+
+
+class LatencyWindow:
+    """The last `size` latencies in milliseconds."""
+
+    def __init__(self, size: int) -> None:
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+        self._samples_ms = np.empty(size, np.float64)
+        self._added = 0
+
+    def __len__(self) -> int:
+        return min(self._added, len(self._samples_ms))
+
+    def add(self, ms: float) -> None:
+        """Takes one latency; the oldest gives way."""
+        self._samples_ms[self._added % len(self._samples_ms)] = ms
+        self._added += 1
+
+    def percentile(self, percent: float) -> Optional[float]:
+        """The latency in milliseconds that `percent` of the samples do not exceed.
+
+        Interpolates between samples; None while there are none.
+        """
+        if not len(self):
+            return None
+        return float(np.percentile(self._samples_ms[: len(self)], percent))

@@ -1,0 +1,78 @@
+"""What the broker is to remember, and what of it the broker does not know yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional
+
+
+@dataclass(frozen=True)
+class Message:
+    """One MQTT publication."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+class _Page:
+    """One topic's newest message, and whether the broker has it."""
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.is_due = True
+        self.is_in_flight = False
+
+
+class RetainedBook:
+    """The newest message of every retained topic; pure, the caller does the sending.
+
+    At most one message per topic is under way: what changes meanwhile waits and only the newest
+    is sent, so a broker that stopped answering cannot make the book grow.
+    """
+
+    def __init__(self, last_topic: str) -> None:
+        # Topics keep the order of their first appearance, `last_topic` excepted: `online` must
+        # not be believed before the state it stands for has arrived.
+        self._last_topic = last_topic
+        self._pages: Dict[str, _Page] = {}
+
+    def put(self, message: Message) -> None:
+        """Makes `message` its topic's newest."""
+        page = self._pages.get(message.topic)
+        if page is None:
+            self._pages[message.topic] = _Page(message)
+        else:
+            page.message = message
+            page.is_due = True
+
+    def mark_due(self, topic: str) -> None:
+        """Has the topic sent again: somebody else has overwritten it."""
+        if topic in self._pages:
+            self._pages[topic].is_due = True
+
+    def take_due(self) -> Optional[Message]:
+        """The next message to send, now under way; None when nothing can go out at the moment."""
+        sendable = [page for page in self._pages.values() if page.is_due and not page.is_in_flight]
+        if not sendable:
+            return None
+        page = min(sendable, key=lambda page: page.message.topic == self._last_topic)
+        page.is_due = False
+        page.is_in_flight = True
+        return page.message
+
+    def confirm(self, topic: str) -> None:
+        """The broker has acknowledged the topic's message under way."""
+        self._pages[topic].is_in_flight = False
+
+    def connection_lost(self) -> None:
+        """Everything is due again: a broker without persistence forgets on restart."""
+        for page in self._pages.values():
+            page.is_due = True
+            page.is_in_flight = False
+
+    @property
+    def pending(self) -> int:
+        """Topics whose newest message the broker has not acknowledged."""
+        return sum(page.is_due or page.is_in_flight for page in self._pages.values())

@@ -1,0 +1,69 @@
+"""The number of this run: one more at every start, so that subscribers notice a restart."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_FILE_NAME = "session"
+# Subscribers read the number from JSON, where only integers up to 2^53 are exact.
+_LARGEST = 2**53
+
+
+def next_session(state_dir: Path, unix_s: int) -> int:
+    """Counts this start in `state_dir`; never raises.
+
+    Where the counter cannot be read or written, the wall clock's seconds `unix_s` stand in for
+    it (or the counter, if that is ahead), with a warning.
+    """
+    path = state_dir / _FILE_NAME
+    previous = 0
+    try:
+        previous = _read(path)
+        _write(path, previous + 1)
+    except (OSError, ValueError) as error:
+        session = max(previous + 1, unix_s)
+        log.warning("session counter %s: %s; this run is numbered %d", path, error, session)
+        return _remember(path, session)
+    return previous + 1
+
+
+def _remember(path: Path, session: int) -> int:
+    try:
+        _write(path, session)
+    except OSError as error:
+        log.debug("session counter %s is not writable: %s", path, error)
+    return session
+
+
+def _read(path: Path) -> int:
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        return 0
+    if not text.isdigit() or int(text) >= _LARGEST:
+        raise ValueError("does not hold a session number")
+    return int(text)
+
+
+def _write(path: Path, session: int) -> None:
+    """Replaces the file in one step: after a power cut it holds the old number or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="ascii") as file:
+        file.write(f"{session}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Dict, Optional
+
+import pytest
+
+from edge.health.report import health
+from edge.records import (
+    CameraCounters,
+    CameraState,
+    CameraStatus,
+    DropCause,
+    DropCounts,
+    PipelineCounters,
+    PublisherCounters,
+)
+
+PUBLISHER = PublisherCounters(
+    connected=True, broker="gw:1883", published=40, queued=2, dropped={"offline": 3, "backlog": 4}
+)
+
+
+def camera(
+    name: str, state: CameraState = CameraState.ONLINE, dropped: Optional[DropCounts] = None
+) -> CameraCounters:
+    return CameraCounters(
+        status=CameraStatus(name, state, 0),
+        frames_read=100,
+        frames_inferred=60,
+        detections=30,
+        reconnects=2,
+        dropped=dropped or {},
+        fps_read=30.0,
+        fps_inferred=12.5,
+        latency_ms_p50=20.0,
+        latency_ms_p99=90.0,
+    )
+
+
+def pipeline(*cameras: CameraCounters, latency_ms: Optional[float] = 21.5) -> PipelineCounters:
+    return PipelineCounters(
+        cameras={c.status.camera: c for c in cameras},
+        batches=50,
+        frames_inferred=120,
+        detections=60,
+        batch_fill=0.6,
+        batch_size_mean=2.4,
+        in_flight=1,
+        saturated_frames=5,
+        latency_ms_p50=latency_ms,
+        latency_ms_p99=latency_ms,
+        infer_ms_p50=8.0,
+        infer_ms_p99=16.0,
+    )
+
+
+def test_two_cameras_are_summed() -> None:
+    cameras = (
+        camera("a", dropped={DropCause.SUPERSEDED: 7}),
+        camera("b", CameraState.OFFLINE, {DropCause.STALE: 1, DropCause.SUPERSEDED: 2}),
+    )
+    numbers = health(pipeline(*cameras), PUBLISHER, {"uptime_s": 9.0})
+
+    assert numbers == {
+        "uptime_s": 9.0,
+        "batches_total": 50,
+        "batch_avg": 2.4,
+        "batch_fill": 0.6,
+        "queue_depth": 1,
+        "infer_ms_p50": 8.0,
+        "infer_ms_p99": 16.0,
+        "latency_ms_p50": 21.5,
+        "latency_ms_p99": 21.5,
+        "frames_inferred_total": 120,
+        "detections_total": 60,
+        "saturated_frames_total": 5,
+        "cameras": 2,
+        "cameras_online": 1,
+        "read_fps": 60.0,
+        "infer_fps": 25.0,
+        "frames_read_total": 200,
+        "reconnects_total": 4,
+        "frames_dropped_total": 10,
+        **{f"frames_dropped_{cause.value}_total": 0 for cause in DropCause},
+        "frames_dropped_superseded_total": 9,
+        "frames_dropped_stale_total": 1,
+        "mqtt_connected": 1,
+        "mqtt_published_total": 40,
+        "mqtt_queued": 2,
+        "mqtt_dropped_total": 7,
+        "mqtt_dropped_backlog_total": 4,
+        "mqtt_dropped_offline_total": 3,
+    }
+
+
+@pytest.mark.parametrize("state", CameraState)
+def test_only_online_cameras_count_as_online(state: CameraState) -> None:
+    numbers = health(pipeline(camera("a", state)), PUBLISHER, {})
+    assert numbers["cameras_online"] == (state is CameraState.ONLINE)
+
+
+@pytest.mark.parametrize("cause", DropCause)
+def test_every_drop_is_told_by_its_cause(cause: DropCause) -> None:
+    numbers = health(pipeline(camera("a", dropped={cause: 3})), PUBLISHER, {})
+    assert numbers["frames_dropped_total"] == 3
+    assert numbers[f"frames_dropped_{cause.value}_total"] == 3
+
+
+def test_disconnected_is_0() -> None:
+    numbers = health(pipeline(), replace(PUBLISHER, connected=False), {})
+    assert numbers["mqtt_connected"] == 0
+
+
+UNKNOWN: Dict[str, Optional[float]] = {"absent": None, "nan": math.nan, "infinite": math.inf}
+
+
+@pytest.mark.parametrize("unknown", UNKNOWN.values(), ids=UNKNOWN)
+def test_what_is_unknown_is_absent(unknown: Optional[float]) -> None:
+    host = {} if unknown is None else {"temp_cpu_c": unknown}
+    numbers = health(pipeline(latency_ms=unknown), PUBLISHER, host)
+
+    assert "latency_ms_p50" not in numbers
+    assert "temp_cpu_c" not in numbers
+    json.dumps(numbers, allow_nan=False)

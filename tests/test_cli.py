@@ -1,0 +1,194 @@
+"""The command line: help, exit codes, and bad input as one clear line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+import yaml
+
+from edge import __version__
+from edge.cli import main
+from edge.demo.show import ASSETS
+
+MODEL = str(ASSETS / "parts.onnx")
+CAMERA = {"name": "belt", "uri": str(ASSETS / "belt.mp4")}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    config: Dict[str, Any] = {
+        "device": {"id": "nx", "state_dir": str(folder / "state")},
+        "model": {"path": MODEL},
+        "cameras": [CAMERA],
+        "mqtt": {"port": 1},  # nothing listens there
+    }
+    config.update(changes)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["demo"], ["schema"]])
+def test_every_command_explains_itself(
+    command: List[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: edge")
+    assert len(text.splitlines()) > 5
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"edge {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="no command"),
+        pytest.param(["fly"], id="unknown command"),
+        pytest.param(["run"], id="no config"),
+        pytest.param(["demo", "--seconds", "-1"], id="negative seconds"),
+        pytest.param(["demo", "--seconds", "inf"], id="endless seconds"),
+        pytest.param(["demo", "--seconds", "soon"], id="seconds in words"),
+    ],
+)
+def test_wrong_use_is_exit_2(arguments: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: edge" in capsys.readouterr().err
+
+
+def test_schema_is_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    config = json.loads(capsys.readouterr().out)
+    assert config["properties"]["cameras"]
+    assert main(["schema", "--mqtt"]) == 0
+    payloads = json.loads(capsys.readouterr().out)
+    assert any("detections" in name for name in payloads)
+
+
+def test_check_explains_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "-c", str(write(tmp_path))]) == 0
+    text = capsys.readouterr().out
+    for expected in ("device   nx", "320x320", "1280x720", "the daemon will keep trying", "ok"):
+        assert expected in text
+
+
+def truncated_model(folder: Path) -> str:
+    path = folder / "truncated.onnx"
+    path.write_bytes(Path(MODEL).read_bytes()[:5000])
+    return str(path)
+
+
+def not_a_video(folder: Path) -> str:
+    path = folder / "notes.mp4"
+    path.write_text("these are notes")
+    return str(path)
+
+
+BAD: Dict[str, Any] = {
+    "model missing": ("run", {"model": {"path": "none.onnx"}}, "none.onnx"),
+    "model truncated": ("run", {"model": {"path": truncated_model}}, "truncated.onnx"),
+    "model is a video": ("run", {"model": {"path": CAMERA["uri"]}}, "belt.mp4"),
+    "unknown class": (
+        "run",
+        {"postprocess": {"classes": ["bolts"]}},
+        "bolts",
+    ),
+    "unknown key": ("run", {"camras": []}, "camras"),
+    "wrong type": ("run", {"batching": {"target": "many"}}, "batching.target"),
+    "no cameras": ("run", {"cameras": []}, "cameras"),
+    "duplicate names": ("run", {"cameras": [CAMERA, CAMERA]}, "belt"),
+    "unknown scheme": (
+        "run",
+        {"cameras": [{"name": "a", "uri": "ftp://host/video"}]},
+        "ftp://",
+    ),
+    "check: camera file missing": (
+        "check",
+        {"cameras": [{"name": "a", "uri": "none.mp4"}]},
+        "none.mp4",
+    ),
+    "check: not a video": (
+        "check",
+        {"cameras": [{"name": "a", "uri": not_a_video}]},
+        "notes.mp4",
+    ),
+}
+
+
+def filled_in(value: Any, folder: Path) -> Any:
+    """The value with every function in it called on `folder`."""
+    if callable(value):
+        return value(folder)
+    if isinstance(value, dict):
+        return {key: filled_in(inner, folder) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled_in(inner, folder) for inner in value]
+    return value
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_said_in_a_line_and_exit_78(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command, changes, expected = BAD[name]
+    path = write(tmp_path, **filled_in(changes, tmp_path))
+    assert main(["--log-level", "error", command, "-c", str(path)]) == 78
+    seen = capfd.readouterr()
+    text = seen.out + seen.err
+    assert expected in text
+    assert "Traceback" not in text
+    if command == "run":
+        assert len(seen.err.strip().splitlines()) == 1, seen.err
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(None, "config.yaml", id="missing"),
+        pytest.param(b"", "empty", id="empty"),
+        pytest.param(b"\x00\xff\xfe", "config.yaml", id="binary"),
+        pytest.param(b"cameras: [", "config.yaml:1", id="garbled"),
+        pytest.param(b"\tmodel: x", "config.yaml:1:1", id="tab"),
+        pytest.param(b"just words", "config.yaml", id="a scalar"),
+    ],
+)
+def test_a_file_that_is_no_config_is_exit_78(
+    content: Optional[bytes],
+    expected: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "config.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["run", "-c", str(path)]) == 78
+    seen = capsys.readouterr().err
+    assert expected in seen
+    assert "Traceback" not in seen
+
+
+def test_signal_handlers_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    main(["schema"])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"set -o pipefail; {sys.executable} -m edge schema | head -n 1"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert ended.stderr == ""

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import logging
+import threading
+from typing import List, Tuple, Type
+
+import pytest
+
+from edge.threads import SupervisedThread
+
+Failures = List[Tuple[str, BaseException]]
+PATIENCE_S = 30.0
+
+
+def start(name: str, body: Body, failures: Failures) -> SupervisedThread:
+    thread = SupervisedThread(name, body, lambda name, error: failures.append((name, error)))
+    thread.start()
+    return thread
+
+
+class Body:
+    """Runs until told to stop, then ends as told."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self.stop = threading.Event()
+        self._errors = errors
+
+    def __call__(self) -> None:
+        self.stop.wait(PATIENCE_S)
+        for error in self._errors:
+            raise error
+
+
+def test_a_body_that_returns_is_no_failure() -> None:
+    failures: Failures = []
+    body = Body()
+    thread = start("worker", body, failures)
+    assert thread.is_alive
+
+    body.stop.set()
+
+    assert thread.join(PATIENCE_S)
+    assert not thread.is_alive
+    assert failures == []
+
+
+@pytest.mark.parametrize("kind", [ValueError, MemoryError, KeyboardInterrupt, SystemExit])
+def test_whatever_escapes_is_reported_with_the_threads_name(
+    kind: Type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: Failures = []
+    error = kind("broken")
+    body = Body(error)
+    body.stop.set()
+
+    assert start("reader dock", body, failures).join(PATIENCE_S)
+
+    assert failures == [("reader dock", error)]
+    (record,) = caplog.records
+    assert record.levelno == logging.CRITICAL
+    assert record.getMessage() == "thread reader dock died: broken"
+
+
+def test_join_tells_that_a_thread_still_runs() -> None:
+    failures: Failures = []
+    body = Body()
+    thread = start("worker", body, failures)
+    assert not thread.join(0.01)
+    assert not thread.join(-1.0)
+    body.stop.set()
+    assert thread.join(PATIENCE_S)
+
+
+def test_a_thread_that_never_started_is_joined_at_once() -> None:
+    thread = SupervisedThread("idle", Body(), lambda name, error: None)
+    assert thread.join(PATIENCE_S)
+    assert not thread.is_alive
+
+
+def test_a_thread_does_not_wait_for_itself() -> None:
+    answers: List[bool] = []
+    threads: List[SupervisedThread] = []
+    ready = threading.Event()
+
+    def join_myself() -> None:
+        ready.wait(PATIENCE_S)
+        answers.append(threads[0].join(PATIENCE_S))
+
+    failures: Failures = []
+    threads.append(
+        SupervisedThread("self", join_myself, lambda name, error: failures.append((name, error)))
+    )
+    threads[0].start()
+    ready.set()
+
+    assert threads[0].join(PATIENCE_S)
+    assert answers == [False]
+    assert failures == []
+
+
+def test_a_hung_thread_does_not_keep_the_process_alive() -> None:
+    seen: List[bool] = []
+    thread = SupervisedThread(
+        "daemon", lambda: seen.append(threading.current_thread().daemon), lambda name, error: None
+    )
+    thread.start()
+    assert thread.join(PATIENCE_S)
+    assert seen == [True]
