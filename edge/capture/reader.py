@@ -6,7 +6,7 @@ import random
 import threading
 from typing import Optional, Tuple
 
-from edge.capture.backoff import Backoff
+from edge.backoff import Backoff
 from edge.capture.mailbox import Mailbox
 from edge.capture.pacing import Pacer, RateCap
 from edge.capture.source import Picture, Source

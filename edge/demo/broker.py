@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import List, Optional, Tuple, Type
+from typing import Iterator, List, Optional, Tuple, Type
 
 from edge.errors import ConfigError, EdgeError
 
@@ -22,6 +22,7 @@ LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 1883
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
+_SETTLE_S = 0.2
 _PR_SET_PDEATHSIG = 1
 
 
@@ -70,29 +71,29 @@ def _die_with_parent() -> None:
 
 
 class DemoBroker:
-    """Runs the broker between enter and exit; `name` and `port` say what runs where."""
+    """Runs the broker between enter and exit; `name` and `port` say what runs where.
+
+    Without a `port` it takes 1883, or a free one where 1883 is taken.
+    """
 
     def __init__(self, port: Optional[int] = None) -> None:
-        self.port = free_port() if port is None else port
+        self.port = 0
         self.name = ""
+        self._wanted_port = port
         self._folder: Optional[tempfile.TemporaryDirectory[str]] = None
         self._process: Optional[subprocess.Popen[bytes]] = None
 
     def __enter__(self) -> DemoBroker:
         self._folder = tempfile.TemporaryDirectory(prefix="edge-broker-")
-        self.name, command = broker_command(self.port, Path(self._folder.name))
-        # Its own session: Ctrl-C goes to the whole foreground group, but the broker must
-        # outlive the daemon's goodbye.
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
-        self._await_listening(self._process)
-        return self
+        for port in self._ports():
+            self.port = port
+            self.name, command = broker_command(port, Path(self._folder.name))
+            self._process = _spawn(command)
+            if _is_serving(self._process, port):
+                return self
+            self._end()
+        self._folder.cleanup()
+        raise EdgeError(f"the broker ({self.name}) did not start on {LOOPBACK}:{self.port}")
 
     def __exit__(
         self,
@@ -100,26 +101,53 @@ class DemoBroker:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._end()
         if self._folder is not None:
             self._folder.cleanup()
 
-    def _await_listening(self, process: subprocess.Popen[bytes]) -> None:
-        deadline_s = time.monotonic() + _START_TIMEOUT_S
-        while time.monotonic() < deadline_s:
-            if process.poll() is not None:
-                break
-            try:
-                socket.create_connection((LOOPBACK, self.port), timeout=1.0).close()
-            except OSError:
-                time.sleep(0.05)
-            else:
-                return
-        self.__exit__(None, None, None)
-        raise EdgeError(f"the broker ({self.name}) did not start on {LOOPBACK}:{self.port}")
+    def _ports(self) -> Iterator[int]:
+        if self._wanted_port is not None:
+            yield self._wanted_port
+            return
+        # A port that was free may be taken by the time the broker binds it.
+        yield free_port()
+        yield from (free_port(preferred=0) for _ in range(3))
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def _spawn(command: List[str]) -> subprocess.Popen[bytes]:
+    # Its own session: Ctrl-C goes to the whole foreground group, but the broker must outlive the
+    # daemon's goodbye.
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def _is_serving(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Waits until something answers on `port`; False if that is not `process`."""
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            socket.create_connection((LOOPBACK, port), timeout=1.0).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            # Another broker may have answered, while ours is about to find the port taken.
+            time.sleep(_SETTLE_S)
+            return process.poll() is None
+    return False

@@ -64,9 +64,11 @@ def show(
     save_dir: Optional[Path] = None,
 ) -> Dict[str, Any]:
     """Runs the demo for `seconds`, or until `stop`; returns the summary."""
+    gallery = None if save_dir is None else Gallery(save_dir, lambda: daemon.class_names)
+    if gallery is not None:
+        gallery.start(lambda name, error: stop.set())
     with DemoBroker() as broker, tempfile.TemporaryDirectory(prefix="edge-demo-") as state:
         environ = {"EDGE_DEMO_PORT": str(broker.port), "EDGE_DEMO_STATE": state}
-        gallery = None if save_dir is None else Gallery(save_dir, lambda: daemon.class_names)
         daemon = make_daemon(
             load(CONFIG, environ),
             ASSETS,
@@ -76,7 +78,7 @@ def show(
         )
         subscribe = f"mosquitto_sub -h {LOOPBACK} -p {broker.port} -t 'edge/#' -v"
         with Screen(subscribe) as screen:
-            elapsed_s = _run(daemon, stop, screen, gallery, seconds)
+            elapsed_s = _run(daemon, stop, screen, seconds)
         result = summary(
             elapsed_s, daemon.engine_info, daemon.counters(), daemon.publisher_counters()
         )
@@ -85,13 +87,7 @@ def show(
         return result
 
 
-def _run(
-    daemon: Daemon,
-    stop: threading.Event,
-    screen: Screen,
-    gallery: Optional[Gallery],
-    seconds: Optional[float],
-) -> float:
+def _run(daemon: Daemon, stop: threading.Event, screen: Screen, seconds: Optional[float]) -> float:
     """Serves until `stop` or for `seconds`; returns for how long it did."""
     started_s: Optional[float] = None
     elapsed_s = 0.0
@@ -105,7 +101,5 @@ def _run(
         if seconds is not None and elapsed_s >= seconds:
             stop.set()
 
-    if gallery is not None:
-        gallery.start(lambda name, error: stop.set())
     daemon.run(on_tick)
     return elapsed_s

@@ -1,0 +1,112 @@
+"""From the user's ONNX to the deployed graph: camera pixels in, candidate boxes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from edge.building import onnx_file, opset
+from edge.building.graph_writer import GraphWriter
+from edge.building.heads import RawHead, recognise
+from edge.building.metadata import class_names, read_metadata
+from edge.building.network import FLOAT, FLOAT16, Network, inspect
+from edge.config.schema import ModelConfig
+from edge.errors import ModelError
+from edge.records import DeployedGraph, Preprocessing
+
+INPUT = "frames"
+OUTPUT = "detections"
+
+# The last that ONNX Runtime 1.19 and the parser of TensorRT 8.5 both read.
+_IR_VERSION = 8
+
+
+def deploy(path: Path, config: ModelConfig) -> DeployedGraph:
+    """Makes the deployed graph of a detector.
+
+    It takes `frames` uint8 [B, H, W, 3] BGR and gives `detections` float32 [B, K, 6]:
+    x1, y1, x2, y2 in model pixels, score, class; sorted by score. Raises ModelError, with what
+    is wrong and what to do, for a file that is not a detector this program serves.
+    """
+    try:
+        return _deploy(path, config)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _deploy(path: Path, config: ModelConfig) -> DeployedGraph:
+    source = onnx_file.read(path)
+    model = source.model
+    _free_names(model.graph)
+    metadata = read_metadata(model)
+    network = inspect(model, config.input_wh)
+    head = recognise(network.outputs, metadata)
+    names = class_names(config.class_names, metadata, head.class_count)
+    opset.lower(model)
+    deployed = _assemble(model, network, head, config.max_candidates)
+    onnx_file.check(deployed)
+    return DeployedGraph(
+        onnx_bytes=deployed.SerializeToString(),
+        name=path.stem,
+        sha256=source.sha256,
+        head=head.name,
+        preprocessing=Preprocessing(network.input_wh),
+        class_names=names,
+        max_candidates=head.candidate_count(config.max_candidates),
+        fixed_batch=network.fixed_batch,
+    )
+
+
+def _assemble(
+    model: onnx.ModelProto, network: Network, head: RawHead, max_candidates: int
+) -> onnx.ModelProto:
+    before, after = GraphWriter(), GraphWriter()
+    _preprocess(before, network)
+    head.decode(after, max_candidates, OUTPUT)
+    width, height = network.input_wh
+    batch = network.fixed_batch or "batch"
+    candidates = head.candidate_count(max_candidates)
+    graph = helper.make_graph(
+        [*before.nodes, *model.graph.node, *after.nodes],
+        model.graph.name or "detector",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [batch, height, width, 3])],
+        [helper.make_tensor_value_info(OUTPUT, FLOAT, [batch, candidates, 6])],
+        [*model.graph.initializer, *before.initializers, *after.initializers],
+        sparse_initializer=model.graph.sparse_initializer,
+    )
+    return helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=_IR_VERSION, producer_name="edge"
+    )
+
+
+def _preprocess(writer: GraphWriter, network: Network) -> None:
+    """Writes the operators from `frames` to the network's own input, RGB 0..1 NCHW."""
+    # TensorRT 8.5 lets uint8 go into a Cast and nowhere else, so the Cast comes first.
+    pixels = writer.add("Cast", [INPUT], "pixels", to=FLOAT)
+    planes = writer.add("Transpose", [pixels], "planes_bgr", perm=[0, 3, 1, 2])
+    bgr_to_rgb = writer.constant("bgr_to_rgb", np.array([2, 1, 0], np.int64))
+    rgb = writer.add("Gather", [planes, bgr_to_rgb], "planes_rgb", axis=1)
+    white = writer.constant("white", np.array(255, np.float32))
+    image = network.image
+    if image.elem_type == FLOAT16:
+        # Scaled in float32: 1/255 steps are not exact in half precision.
+        scaled = writer.add("Div", [rgb, white], "scaled")
+        writer.add_last("Cast", [scaled], image.name, to=FLOAT16)
+    else:
+        writer.add_last("Div", [rgb, white], image.name)
+
+
+def _free_names(graph: onnx.GraphProto) -> None:
+    """Renames what the network itself calls `frames` or `detections`."""
+    new_names = {name: f"network/{name}" for name in (INPUT, OUTPUT)}
+    for value in (*graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        value.name = new_names.get(value.name, value.name)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new_names.get(name, name) for name in names]
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                _free_names(subgraph)

@@ -1,0 +1,156 @@
+"""The deployed graph on a CPU; the only file that knows ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+from typing import Any, Optional, Tuple, Type
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config.schema import EngineConfig
+from edge.errors import ConfigError, EngineError, ModelError
+from edge.geometry import Image
+from edge.records import DeployedGraph, EngineInfo
+
+# A CPU gains nothing from larger batches, and each row of a batch costs activations.
+_MAX_BATCH = 8
+
+_FATAL_ONLY = 4
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate")
+
+
+class OnnxRuntimeEngine:
+    """Runs a deployed graph with ONNX Runtime's CPU provider.
+
+    Raises ConfigError where ONNX Runtime is missing, ModelError where it cannot run the network.
+    """
+
+    def __init__(self, graph: DeployedGraph, config: EngineConfig) -> None:
+        self._ort = _import_onnxruntime()
+        self._errors = _errors_of(self._ort)
+        self._graph = graph
+        self._session: Optional[Any] = self._open(_threads(config))
+        self._warm_up()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Which ONNX Runtime serves; the CPU provider computes in float32."""
+        return EngineInfo(
+            backend="onnxruntime",
+            version=self._ort.__version__,
+            device="cpu",
+            precision="fp32",
+            max_batch=self._max_batch,
+        )
+
+    @property
+    def input_wh(self) -> Tuple[int, int]:
+        """Width and height of a frame in pixels."""
+        return self._graph.preprocessing.input_wh
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
+        self._check(frames)
+        fixed = self._graph.fixed_batch
+        if fixed is None or fixed == len(frames):
+            return self._run(frames)
+        starts = range(0, len(frames), fixed)
+        chunks = [self._run_padded(frames[start : start + fixed], fixed) for start in starts]
+        return np.concatenate(chunks)
+
+    def close(self) -> None:
+        """Frees the session; may be called again."""
+        self._session = None
+
+    @property
+    def _max_batch(self) -> int:
+        fixed = self._graph.fixed_batch or 1
+        return max(fixed, _MAX_BATCH // fixed * fixed)
+
+    def _check(self, frames: Image) -> None:
+        width, height = self.input_wh
+        if frames.shape[1:] != (height, width, 3) or not 1 <= len(frames) <= self._max_batch:
+            raise ValueError(
+                f"expected frames (1..{self._max_batch}, {height}, {width}, 3), got {frames.shape}"
+            )
+
+    def _run_padded(self, frames: Image, size: int) -> NDArray[np.float32]:
+        count = len(frames)
+        if count < size:
+            blank = np.zeros((size - count, *frames.shape[1:]), np.uint8)
+            frames = np.concatenate([frames, blank])
+        return self._run(frames)[:count]
+
+    def _run(self, frames: Image) -> NDArray[np.float32]:
+        if self._session is None:
+            raise EngineError("the engine is closed")
+        try:
+            detections: NDArray[np.float32] = self._session.run(None, {"frames": frames})[0]
+        except self._errors as error:
+            raise EngineError(f"ONNX Runtime failed: {_in_short(error)}") from error
+        return detections
+
+    def _open(self, threads: int) -> Any:
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Spinning threads would burn a core each while the next batch gathers.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = _FATAL_ONLY  # its complaints arrive as exceptions
+        try:
+            return self._ort.InferenceSession(
+                self._graph.onnx_bytes, options, providers=["CPUExecutionProvider"]
+            )
+        except self._errors as error:
+            raise self._load_error("cannot load", error) from error
+
+    def _warm_up(self) -> None:
+        """Runs blank frames, so that the first real one neither waits nor finds a fault."""
+        width, height = self.input_wh
+        for count in sorted({1, self._max_batch}):
+            try:
+                self._run_blank(count)
+            except EngineError as error:
+                self.close()
+                what = f"cannot run {count} frame(s) of {width}x{height} through"
+                raise self._load_error(what, error) from error
+
+    def _run_blank(self, count: int) -> None:
+        width, height = self.input_wh
+        self.infer(np.zeros((count, height, width, 3), np.uint8))
+
+    def _load_error(self, what: str, error: BaseException) -> Exception:
+        text = f"ONNX Runtime {self._ort.__version__} {what} '{self._graph.name}'"
+        reason = _in_short(error)
+        if any(sign in reason.lower() for sign in _OUT_OF_MEMORY):
+            return EngineError(f"{text}: {reason}")
+        return ModelError(f"{text}: {reason}; export it again with standard operators, opset=17")
+
+
+def _threads(config: EngineConfig) -> int:
+    # Left to itself ONNX Runtime counts the machine's cores, not those this process may use.
+    return config.threads or len(os.sched_getaffinity(0))
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise ConfigError(
+            "engine.backend: onnxruntime is not installed; "
+            "run `pip install 'edge-vision[laptop]'` or `pip install onnxruntime`"
+        ) from error
+
+
+def _errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
+    """Everything ONNX Runtime raises: its exceptions share no base but Exception."""
+    state = importlib.import_module(f"{ort.__name__}.capi.onnxruntime_pybind11_state")
+    own = (value for value in vars(state).values() if isinstance(value, type))
+    return (*(e for e in own if issubclass(e, Exception)), RuntimeError, MemoryError)
+
+
+def _in_short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,171 @@
+"""Carries batches through an engine and hands on what it found, in order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from queue import SimpleQueue
+from typing import Callable, Deque, Optional, Tuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.clock import NS_PER_S, Clock
+from edge.geometry import Image
+from edge.inference.engine import Engine
+from edge.records import Batch, BatchResult, OnBatchResult, Slot
+from edge.threads import OnFailure, SupervisedThread
+
+ReleaseSlot = Callable[[Slot], None]
+"""Gets a slot back as soon as nobody reads its rows; called on the completion thread."""
+
+OnRoom = Callable[[], None]
+"""Told that one more batch can be taken; must return at once."""
+
+
+class Pipeline:
+    """One thread infers, another hands results on, so the engine never waits for a consumer.
+
+    A batch is in flight from `submit` until its result is about to be handed on; a slow consumer
+    therefore keeps batches in flight, and with them the source waiting. An exception of the
+    engine or of `on_result` reaches `on_failure` once; no batch is taken after it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        on_result: OnBatchResult,
+        clock: Clock,
+        on_failure: OnFailure,
+        depth: int,
+    ) -> None:
+        if depth < 1:
+            raise ValueError(f"depth must be positive, got {depth}")
+        self._engine = engine
+        self._on_result = on_result
+        self._clock = clock
+        self._on_failure = on_failure
+        self._depth = depth
+        self._lock = threading.Lock()
+        self._in_flight: Deque[Batch] = deque()
+        self._busy_ns = 0
+        self._is_open = True
+        self._is_cancelled = False
+        self._to_infer: SimpleQueue[Optional[Batch]] = SimpleQueue()
+        self._to_hand_on: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
+        self._threads: Tuple[SupervisedThread, ...] = ()
+
+    def start(self, release: ReleaseSlot, on_room: OnRoom) -> None:
+        """Starts both threads; the callbacks come from whoever feeds the pipeline."""
+
+        def hand_on(result: BatchResult) -> None:
+            release(result.batch.slot)
+            on_room()
+            self._on_result(result)
+
+        bodies = {"inference": self._infer_all, "results": lambda: self._hand_on_all(hand_on)}
+        self._threads = tuple(
+            SupervisedThread(name, body, self._on_failure) for name, body in bodies.items()
+        )
+        for thread in self._threads:
+            thread.start()
+
+    def can_take(self) -> bool:
+        """Tells whether a batch submitted now keeps within `depth`."""
+        with self._lock:
+            return self._is_open and len(self._in_flight) < self._depth
+
+    def submit(self, batch: Batch) -> None:
+        """Takes a closed batch without blocking; after a stop it counts as abandoned."""
+        with self._lock:
+            self._in_flight.append(batch)
+            if self._is_open:
+                self._to_infer.put(batch)
+
+    @property
+    def in_flight(self) -> int:
+        """Batches taken whose results were not handed on yet."""
+        with self._lock:
+            return len(self._in_flight)
+
+    @property
+    def busy_ns(self) -> int:
+        """Nanoseconds the engine has worked since the start."""
+        with self._lock:
+            return self._busy_ns
+
+    @property
+    def abandoned(self) -> Tuple[Batch, ...]:
+        """After a stop: the batches taken that will have no result."""
+        with self._lock:
+            return () if self._is_open else tuple(self._in_flight)
+
+    def stop(self, timeout_s: float) -> bool:
+        """Takes no more and waits until what was taken is handed on.
+
+        False where that took longer than `timeout_s` or a thread had failed: `abandoned` then
+        tells what is lost.
+        """
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        self._close()
+        self._to_infer.put(None)
+        has_ended = True
+        for thread in self._threads:
+            left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
+            has_ended &= thread.join(left_s)
+        with self._lock:
+            self._is_cancelled = True
+            return has_ended and not self._in_flight
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.in_flight} of {self._depth} in flight>"
+
+    def _close(self) -> None:
+        with self._lock:
+            self._is_open = False
+
+    def _infer_all(self) -> None:
+        try:
+            while True:
+                batch = self._to_infer.get()
+                if batch is None or self._is_cancelled:
+                    return
+                self._to_hand_on.put(self._infer(batch))
+        finally:
+            self._close()
+            self._to_hand_on.put(None)
+
+    def _infer(self, batch: Batch) -> BatchResult:
+        started_ns = self._clock.monotonic_ns()
+        detections = infer_in_chunks(self._engine, batch.frames)
+        done_ns = self._clock.monotonic_ns()
+        with self._lock:
+            self._busy_ns += done_ns - started_ns
+        return BatchResult(batch, detections, started_ns, done_ns)
+
+    def _hand_on_all(self, hand_on: OnBatchResult) -> None:
+        try:
+            while True:
+                result = self._to_hand_on.get()
+                if result is None or not self._claim(result.batch):
+                    return
+                hand_on(result)
+        finally:
+            self._close()
+
+    def _claim(self, batch: Batch) -> bool:
+        """Takes a batch off the books, unless a stop has given it up by then."""
+        with self._lock:
+            if self._is_cancelled:
+                return False
+            self._in_flight.popleft()
+            return True
+
+
+def infer_in_chunks(engine: Engine, frames: Image) -> NDArray[np.float32]:
+    """Runs frames [n, H, W, 3] of any n in chunks the engine can take; [n, K, 6] in order."""
+    size = engine.info.max_batch
+    if len(frames) <= size:
+        return engine.infer(frames)
+    starts = range(0, len(frames), size)
+    return np.concatenate([engine.infer(frames[start : start + size]) for start in starts])
