@@ -6,14 +6,14 @@ import socket
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from edge.app import render_scene
 from edge.building.graph import deploy
 from edge.capture import open_source
 from edge.config.camera_uri import MediaSpec
 from edge.config.schema import CameraConfig, Config
-from edge.errors import CaptureError, ConfigError
+from edge.errors import CaptureError, EdgeError
 from edge.health.machine import read_machine
 from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.line import render_scene
 from edge.postprocess.postprocess import Postprocessor
 
 _BROKER_TIMEOUT_S = 2.0
@@ -47,7 +47,7 @@ class Checker:
             graph = deploy(self._config.model.path, self._config.model)
             Postprocessor(self._config.postprocess, graph.class_names)
             engine = OnnxRuntimeEngine(graph, self._config.engine)
-        except ConfigError as error:
+        except EdgeError as error:
             return self._fault(f"model    {error}")
         info = engine.info
         engine.close()
@@ -82,8 +82,9 @@ class Checker:
         title = f"broker   {mqtt.host}:{mqtt.port}, topics {mqtt.prefix}/…"
         try:
             socket.create_connection((mqtt.host, mqtt.port), _BROKER_TIMEOUT_S).close()
-        except OSError as error:
-            return f"{title}: {error.strerror or error} (the daemon will keep trying)"
+        except (OSError, UnicodeError) as error:  # a label of over 63 characters is no host name
+            reason = getattr(error, "strerror", None) or error
+            return f"{title}: {reason} (the daemon will keep trying)"
         return f"{title}: answers"
 
     def _fault(self, line: str) -> str:

@@ -6,6 +6,7 @@ before OpenCV and the network's runtime are loaded.
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import json
@@ -19,7 +20,9 @@ from types import FrameType
 from typing import Iterator, Optional, Sequence
 
 from edge import __version__
-from edge.errors import EXIT_CONFIG, EdgeError
+from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = "The vision appliance for NVIDIA Jetson: cameras in, detections over MQTT out."
 
@@ -122,6 +125,18 @@ def _positive(text: str) -> float:
     return value
 
 
+def entry() -> None:
+    """The process: runs `main` and ends."""
+    code = main()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    # Not sys.exit: a camera's thread that is left behind in its driver, and comes back while the
+    # interpreter is being taken down, would abort the process.
+    os._exit(code)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one command and returns its exit code."""
     stop = threading.Event()
@@ -137,16 +152,28 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             # `edge schema | head`: the reader has what it wanted.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except Exception as error:  # the main thread's top: said, and the supervisor restarts
+            log.debug("internal error", exc_info=True)
+            print(
+                f"edge {arguments.command}: internal error: {error!r} "
+                "(--log-level debug shows where)",
+                file=sys.stderr,
+            )
+            return EXIT_SOFTWARE
 
 
 @contextlib.contextmanager
 def _stop_signals(stop: threading.Event) -> Iterator[None]:
     """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    is_signalled = False
 
     def on_signal(number: int, frame: Optional[FrameType]) -> None:
-        if stop.is_set():
+        nonlocal is_signalled
+        if is_signalled:
             os._exit(128 + number)
-        stop.set()
+        is_signalled = True
+        # Not here: `set` takes the lock that the interrupted thread may hold inside `wait`.
+        _thread.start_new_thread(stop.set, ())
 
     signals = (signal.SIGTERM, signal.SIGINT)
     previous = [signal.signal(number, on_signal) for number in signals]
@@ -180,6 +207,9 @@ def _check(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.check import Checker
     from edge.config.load import load
 
+    # Nothing here needs an orderly end, and a camera that hangs must not outlast Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     config = load(arguments.config, os.environ)
     checker = Checker(config, arguments.config.resolve().parent)
     for line in checker.lines():

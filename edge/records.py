@@ -285,13 +285,14 @@ class PipelineCounters:
 
 @dataclass(frozen=True)
 class PublisherCounters:
-    """What was handed to the broker and what was not, by cause."""
+    """What was handed to the broker and what was not, by cause; why there is no connection."""
 
     connected: bool
     broker: str
     published: int
     queued: int
     dropped: Mapping[str, int]
+    error: str = ""
 
 
 OnFrame = Callable[[], None]

@@ -85,6 +85,27 @@ def test_check_explains_what_would_run(tmp_path: Path, capsys: pytest.CaptureFix
         assert expected in text
 
 
+@pytest.mark.parametrize("host", ["broker..local", "b" * 64, "no-such-host.invalid"])
+def test_check_survives_a_broker_that_is_no_host(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "-c", str(write(tmp_path, mqtt={"host": host}))]) == 0
+    assert f"broker   {host}:1883" in capsys.readouterr().out
+
+
+def test_an_unexpected_error_is_one_line_and_exit_70(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr("edge.config.load.load", fail)
+    assert main(["run", "-c", str(write(tmp_path))]) == 70
+    seen = capsys.readouterr().err
+    assert "internal error: ZeroDivisionError('planted')" in seen
+    assert "Traceback" not in seen
+
+
 def truncated_model(folder: Path) -> str:
     path = folder / "truncated.onnx"
     path.write_bytes(Path(MODEL).read_bytes()[:5000])
@@ -119,6 +140,11 @@ BAD: Dict[str, Any] = {
         "check",
         {"cameras": [{"name": "a", "uri": "none.mp4"}]},
         "none.mp4",
+    ),
+    "check: a path longer than any": (
+        "check",
+        {"cameras": [{"name": "a", "uri": "x" * 300}]},
+        "File name too long",
     ),
     "check: not a video": (
         "check",

@@ -135,11 +135,7 @@ class Batcher:
 
     def _run(self, sink: Sink) -> None:
         while not self._stopping.is_set():
-            wake_ns = self.step(sink)
-            timeout_s = (
-                None if wake_ns is None else (wake_ns - self._clock.monotonic_ns()) / NS_PER_S
-            )
-            self._changed.wait(timeout_s if timeout_s is None else max(timeout_s, 0.0))
+            self._changed.wait(self._seconds_until(self.step(sink)))
             self._changed.clear()
         self._flush(sink)
 
@@ -155,7 +151,11 @@ class Batcher:
         if self._open is None:
             return None
         decision = self._policy.decide(
-            len(self._open.rows), self._open.opened_ns, len(self._feeds), sink.can_take(), now_ns
+            len(self._open.rows),
+            self._open.opened_ns,
+            self._turns.delivering(now_ns),
+            sink.can_take(),
+            now_ns,
         )
         if not decision.close:
             return decision.wake_ns
@@ -185,7 +185,7 @@ class Batcher:
         drawing = self._pool.submit(open_slot.slot.draw, row_number, frame.image, letterbox)
         drawing.add_done_callback(lambda _: self._changed.set())
         open_slot.rows[feed.camera] = _Row(feed, frame, letterbox, drawing)
-        self._turns.admitted(feed.camera)
+        self._turns.admitted(feed.camera, self._clock.monotonic_ns())
 
     @staticmethod
     def _abandon(row: _Row, cause: DropCause) -> None:

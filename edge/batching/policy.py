@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, Optional
 
-from edge.clock import NS_PER_MS
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config.schema import BatchingConfig
 
 
@@ -37,8 +37,8 @@ class BatchPolicy:
     ) -> Decision:
         """Decides about a slot of `occupied` rows whose first frame came at `opened_ns`.
 
-        `cameras` is how many could still contribute: each has at most one row, so a slot that
-        holds one of every camera is full below the target.
+        `cameras` is how many deliver at present: each has at most one row, so a slot that holds
+        one of every camera is full below the target.
         """
         if occupied == 0 or not can_take:
             return _IDLE
@@ -53,13 +53,19 @@ class TurnOrder:
 
     def __init__(self) -> None:
         self._last_turn: Dict[str, int] = {}
+        self._last_ns: Dict[str, int] = {}
         self._turn = 0
 
     def sorted(self, cameras: Iterable[str]) -> List[str]:
         """The cameras in the order in which they may take a free row."""
         return sorted(cameras, key=lambda camera: self._last_turn.get(camera, -1))
 
-    def admitted(self, camera: str) -> None:
+    def admitted(self, camera: str, now_ns: int) -> None:
         """Notes that `camera` took a row."""
         self._turn += 1
         self._last_turn[camera] = self._turn
+        self._last_ns[camera] = now_ns
+
+    def delivering(self, now_ns: int) -> int:
+        """How many cameras took a row within the last second: nobody waits for the others."""
+        return sum(now_ns - last_ns <= NS_PER_S for last_ns in self._last_ns.values())

@@ -106,7 +106,8 @@ class Reader:
     def _read_session(self) -> Optional[CaptureError]:
         """From opening to closing; returns what went wrong, or None at the end or on `stop`."""
         try:
-            self._source.open()
+            with self._tracker.waiting():
+                self._source.open()
             self._read_until_end()
         except CaptureError as error:
             return error

@@ -56,7 +56,7 @@ class StatusTracker:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Surrounds the wait for a frame, which must not take longer than `stall_s`."""
+        """Surrounds an opening or the wait for a frame, which is to end within `stall_s`."""
         with self._lock:
             self._waiting_since_ns = self._clock.monotonic_ns()
         try:
@@ -68,7 +68,9 @@ class StatusTracker:
     def check_stall(self, now_ns: int) -> None:
         """Makes the camera stalled if its frame has been waited for too long."""
         with self._lock:
-            if is_stalled(self._waiting_since_ns, now_ns, self._stall_s):
+            # A retry that hangs leaves a camera offline.
+            is_offline = self._status.state is CameraState.OFFLINE
+            if not is_offline and is_stalled(self._waiting_since_ns, now_ns, self._stall_s):
                 self._set(CameraState.STALLED, f"no frame for {self._stall_s:g} s")
         self._tell()
 

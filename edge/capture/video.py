@@ -145,8 +145,6 @@ def _check_readable(path: Path) -> None:
 
 
 def _open(target: str, backend: int, params: Sequence[int] = ()) -> cv2.VideoCapture:
-    if not log.isEnabledFor(logging.DEBUG):
-        _silence_decoders()
     try:
         return cv2.VideoCapture(target, backend, list(params))
     except cv2.error as error:
@@ -161,8 +159,13 @@ def _read(capture: cv2.VideoCapture) -> Optional[Image]:
     return np.asarray(image, np.uint8) if ok else None
 
 
-def _silence_decoders() -> None:
-    """Keeps FFmpeg's and OpenCV's own lines off stderr, where this OpenCV lets itself be told."""
+def silence_decoders() -> None:
+    """Keeps FFmpeg's and OpenCV's own lines off stderr, where this OpenCV lets itself be told.
+
+    To be called before any camera's thread runs: it changes the environment.
+    """
+    if log.isEnabledFor(logging.DEBUG):
+        return
     # Read when OpenCV first opens something with FFmpeg; OpenCV 4.5.4 does not know it.
     os.putenv("OPENCV_FFMPEG_LOGLEVEL", str(_AV_LOG_QUIET))
     opencv_logging = getattr(cv2.utils, "logging", None)  # absent from OpenCV 4.5.4

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr, model_validator
 
 from edge.config.camera_uri import CameraUri
 
@@ -147,6 +147,12 @@ class MqttConfig(Section):
         le=100_000,
         description="Unsent messages held in memory; beyond it detections are dropped and counted.",
     )
+
+    @model_validator(mode="after")
+    def _check_password_has_user(self) -> MqttConfig:
+        if self.password is not None and self.username is None:
+            raise ValueError("password is given without a username, and would never be sent")
+        return self
 
 
 class HealthConfig(Section):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import getpass
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -24,6 +24,8 @@ _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 2.0
 _SETTLE_S = 0.2
 _PR_SET_PDEATHSIG = 1
+# Loaded before any fork: what runs between fork and exec must not take locks.
+_LIBC = ctypes.CDLL(None)
 
 
 def free_port(preferred: int = DEFAULT_PORT) -> int:
@@ -49,9 +51,9 @@ def broker_command(port: int, folder: Path) -> Tuple[str, List[str]]:
         config = folder / "mosquitto.conf"
         config.write_text(
             f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n"
+            "set_tcp_nodelay true\n" + ("user root\n" if os.geteuid() == 0 else "")
             # Started by root it would change its user, and the kernel forgets the parent-death
             # signal of a process that does.
-            f"set_tcp_nodelay true\nuser {getpass.getuser()}\n"
         )
         return "mosquitto", [mosquitto, "-c", str(config)]
     if importlib.util.find_spec("amqtt") is not None:
@@ -67,7 +69,7 @@ def broker_command(port: int, folder: Path) -> Tuple[str, List[str]]:
 
 def _die_with_parent() -> None:
     # A demo that is killed must not leave a broker behind.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class DemoBroker:

@@ -118,7 +118,7 @@ def status_text(
         f"infer p50 {_ms(pipeline.infer_ms_p50)} ms   "
         f"latency p50/p99 {_ms(pipeline.latency_ms_p50)}/{_ms(pipeline.latency_ms_p99)} ms\n"
     )
-    link = "connected" if publisher.connected else "not connected"
+    link = "connected" if publisher.connected else publisher.error or "connecting"
     style = "green" if publisher.connected else "red"
     text.append("  broker ").append(f"{publisher.broker} {link}", style=style)
     text.append(f"   {publisher.published} messages, {publisher.queued} queued")

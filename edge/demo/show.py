@@ -6,7 +6,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 
 from edge.config.load import load
 from edge.config.schema import Config
@@ -14,6 +14,7 @@ from edge.demo.broker import LOOPBACK, DemoBroker
 from edge.demo.gallery import Gallery
 from edge.demo.screen import Screen
 from edge.demo.summary import summary
+from edge.errors import EdgeError
 from edge.records import EngineInfo, FrameResult, PipelineCounters, PublisherCounters
 
 ASSETS = Path(__file__).parent / "assets"
@@ -65,8 +66,14 @@ def show(
 ) -> Dict[str, Any]:
     """Runs the demo for `seconds`, or until `stop`; returns the summary."""
     gallery = None if save_dir is None else Gallery(save_dir, lambda: daemon.class_names)
+    failures: List[BaseException] = []
+
+    def on_gallery_failure(name: str, error: BaseException) -> None:
+        failures.append(error)
+        stop.set()
+
     if gallery is not None:
-        gallery.start(lambda name, error: stop.set())
+        gallery.start(on_gallery_failure)
     with DemoBroker() as broker, tempfile.TemporaryDirectory(prefix="edge-demo-") as state:
         environ = {"EDGE_DEMO_PORT": str(broker.port), "EDGE_DEMO_STATE": state}
         daemon = make_daemon(
@@ -84,6 +91,8 @@ def show(
         )
         if gallery is not None:
             result["saved"] = gallery.finish(_GALLERY_TIMEOUT_S)
+        if failures:
+            raise EdgeError(f"the pictures could not be saved: {failures[0]!r}")
         return result
 
 

@@ -6,8 +6,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import Callable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.clock import NS_PER_MS
-from edge.health.rates import LatencyWindow, RateMeter
+from edge.health.rates import LatencyWindow, RateMeter, percentiles
 from edge.records import (
     BatchResult,
     CameraCounters,
@@ -18,6 +21,7 @@ from edge.records import (
 )
 
 _LATENCY_SAMPLES = 2048
+_P50_P99 = (50, 99)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,25 @@ class _CameraMeter:
     latency: LatencyWindow = field(default_factory=lambda: LatencyWindow(_LATENCY_SAMPLES))
     read_rate: RateMeter = field(default_factory=RateMeter)
     inferred_rate: RateMeter = field(default_factory=RateMeter)
+
+    def copied(self) -> _Copied:
+        """The numbers as they stand."""
+        return _Copied(
+            self.frames,
+            self.detections,
+            self.latency.samples_ms(),
+            self.read_rate.per_second(),
+            self.inferred_rate.per_second(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Copied:
+    frames: int
+    detections: int
+    latency_ms: NDArray[np.float64]
+    fps_read: float
+    fps_inferred: float
 
 
 class PipelineMeter:
@@ -82,28 +105,32 @@ class PipelineMeter:
     def counters(self, in_flight: int, saturated_frames: int) -> PipelineCounters:
         """Everything counted so far."""
         readings = {name: reading() for name, reading in self._readings.items()}
+        # Only copied under the lock: the frame path must not wait for a sort.
         with self._lock:
-            frames = sum(camera.frames for camera in self._cameras.values())
-            return PipelineCounters(
-                cameras={
-                    name: _camera_counters(self._cameras[name], reading)
-                    for name, reading in readings.items()
-                },
-                batches=self._batches,
-                frames_inferred=frames,
-                detections=sum(camera.detections for camera in self._cameras.values()),
-                batch_fill=frames / (self._batches * self._target) if self._batches else 0.0,
-                batch_size_mean=frames / self._batches if self._batches else 0.0,
-                in_flight=in_flight,
-                saturated_frames=saturated_frames,
-                latency_ms_p50=self._latency.percentile(50),
-                latency_ms_p99=self._latency.percentile(99),
-                infer_ms_p50=self._infer.percentile(50),
-                infer_ms_p99=self._infer.percentile(99),
-            )
+            meters = {name: meter.copied() for name, meter in self._cameras.items()}
+            batches = self._batches
+            latency_ms, infer_ms = self._latency.samples_ms(), self._infer.samples_ms()
+        frames = sum(meter.frames for meter in meters.values())
+        latency_p50, latency_p99 = percentiles(latency_ms, _P50_P99)
+        infer_p50, infer_p99 = percentiles(infer_ms, _P50_P99)
+        return PipelineCounters(
+            cameras={name: _camera_counters(meters[name], readings[name]) for name in meters},
+            batches=batches,
+            frames_inferred=frames,
+            detections=sum(meter.detections for meter in meters.values()),
+            batch_fill=frames / (batches * self._target) if batches else 0.0,
+            batch_size_mean=frames / batches if batches else 0.0,
+            in_flight=in_flight,
+            saturated_frames=saturated_frames,
+            latency_ms_p50=latency_p50,
+            latency_ms_p99=latency_p99,
+            infer_ms_p50=infer_p50,
+            infer_ms_p99=infer_p99,
+        )
 
 
-def _camera_counters(meter: _CameraMeter, reading: CameraReading) -> CameraCounters:
+def _camera_counters(meter: _Copied, reading: CameraReading) -> CameraCounters:
+    p50, p99 = percentiles(meter.latency_ms, _P50_P99)
     return CameraCounters(
         status=reading.status,
         frames_read=reading.frames_read,
@@ -111,8 +138,8 @@ def _camera_counters(meter: _CameraMeter, reading: CameraReading) -> CameraCount
         detections=meter.detections,
         reconnects=reading.reconnects,
         dropped=reading.dropped,
-        fps_read=meter.read_rate.per_second(),
-        fps_inferred=meter.inferred_rate.per_second(),
-        latency_ms_p50=meter.latency.percentile(50),
-        latency_ms_p99=meter.latency.percentile(99),
+        fps_read=meter.fps_read,
+        fps_inferred=meter.fps_inferred,
+        latency_ms_p50=p50,
+        latency_ms_p99=p99,
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Optional, Tuple
+from typing import Deque, Optional, Sequence, Tuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S
 
@@ -63,11 +64,19 @@ class LatencyWindow:
         self._samples_ms[self._added % len(self._samples_ms)] = ms
         self._added += 1
 
-    def percentile(self, percent: float) -> Optional[float]:
-        """The latency in milliseconds that `percent` of the samples do not exceed.
+    def samples_ms(self) -> NDArray[np.float64]:
+        """A copy of the latencies, in no particular order."""
+        copied: NDArray[np.float64] = self._samples_ms[: len(self)].copy()
+        return copied
 
-        Interpolates between samples; None while there are none.
-        """
-        if not len(self):
-            return None
-        return float(np.percentile(self._samples_ms[: len(self)], percent))
+
+def percentiles(
+    samples_ms: NDArray[np.float64], percents: Sequence[float]
+) -> Tuple[Optional[float], ...]:
+    """The latencies in milliseconds that so many percent of the samples do not exceed.
+
+    Interpolates between samples; None for each while there are none.
+    """
+    if not len(samples_ms):
+        return (None,) * len(percents)
+    return tuple(float(value) for value in np.percentile(samples_ms, percents))

@@ -11,23 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S, Clock
+from edge.errors import EngineError
 from edge.geometry import Image
 from edge.inference.engine import Engine
 from edge.records import Batch, BatchResult, OnBatchResult, Slot
 from edge.threads import OnFailure, SupervisedThread
 
 ReleaseSlot = Callable[[Slot], None]
-"""Gets a slot back as soon as nobody reads its rows; called on the completion thread."""
-
-OnRoom = Callable[[], None]
-"""Told that one more batch can be taken; must return at once."""
+"""Gets a slot back as soon as nobody reads its rows; by then one more batch can be taken."""
 
 
 class Pipeline:
     """One thread infers, another hands results on, so the engine never waits for a consumer.
 
-    A batch is in flight from `submit` until its result is about to be handed on; a slow consumer
-    therefore keeps batches in flight, and with them the source waiting. An exception of the
+    A batch is in flight from `submit` until its result is about to be handed on; while a slow
+    consumer has one result, `depth` batches more are taken and no further. An exception of the
     engine or of `on_result` reaches `on_failure` once; no batch is taken after it.
     """
 
@@ -55,12 +53,11 @@ class Pipeline:
         self._to_hand_on: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
         self._threads: Tuple[SupervisedThread, ...] = ()
 
-    def start(self, release: ReleaseSlot, on_room: OnRoom) -> None:
-        """Starts both threads; the callbacks come from whoever feeds the pipeline."""
+    def start(self, release: ReleaseSlot) -> None:
+        """Starts both threads; `release` comes from whoever feeds the pipeline."""
 
         def hand_on(result: BatchResult) -> None:
             release(result.batch.slot)
-            on_room()
             self._on_result(result)
 
         bodies = {"inference": self._infer_all, "results": lambda: self._hand_on_all(hand_on)}
@@ -117,6 +114,11 @@ class Pipeline:
             self._is_cancelled = True
             return has_ended and not self._in_flight
 
+    @property
+    def has_ended(self) -> bool:
+        """True once both threads have: nobody uses the engine any more."""
+        return not any(thread.is_alive for thread in self._threads)
+
     def __repr__(self) -> str:
         return f"<Pipeline {self.in_flight} of {self._depth} in flight>"
 
@@ -138,6 +140,10 @@ class Pipeline:
     def _infer(self, batch: Batch) -> BatchResult:
         started_ns = self._clock.monotonic_ns()
         detections = infer_in_chunks(self._engine, batch.frames)
+        if len(detections) != len(batch.items):
+            raise EngineError(
+                f"the engine gave results for {len(detections)} of {len(batch.items)} frames"
+            )
         done_ns = self._clock.monotonic_ns()
         with self._lock:
             self._busy_ns += done_ns - started_ns

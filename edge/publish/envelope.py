@@ -28,7 +28,8 @@ class Payload(Part):
     device: str = Field(description="The appliance.")
     session: Count = Field(description="Grows with every start of the appliance.")
     seq: Count = Field(
-        description="Grows by one per message of the session; a gap is a lost message."
+        description="Counts the session's messages on this topic; a gap is a lost message, or on "
+        "a retained topic a state that was replaced before it was sent."
     )
     ts: str = Field(description="Time of sending, for detections time of capture; UTC.")
     ts_ms: Count = Field(description="The same in milliseconds since 1970.")

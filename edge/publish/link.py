@@ -65,14 +65,15 @@ class MqttLink:
     def stop(self, farewell: Message, deadline_s: float) -> bool:
         """Delivers what waits, then `farewell`, then disconnects so that the will is discarded.
 
-        If that takes longer than `deadline_s`, or if there is no connection, returns False: the
-        connection is cut and the broker sets the will. What was not delivered is counted.
+        If that takes longer than `deadline_s`, or if the broker could not be reached, returns
+        False: the connection is cut and the broker sets the will. What is left is counted.
         """
         self._traffic.finish(farewell)
         self._stopping.set()
         self._wake()
-        is_connected = self._traffic.counters().connected
-        if not is_connected or not self._thread.join(deadline_s):
+        # A broker that just failed is not waited for; one that is being tried is.
+        is_hopeless = self._traffic.last_error is not None
+        if is_hopeless or not self._thread.join(deadline_s):
             self._traffic.cut()
             self._wake()
             self._thread.join(_CUT_S)
@@ -92,12 +93,13 @@ class MqttLink:
 
     def _run(self) -> None:
         backoff = Backoff(random.Random())
-        while not self._stopping.is_set():
+        while True:
             # A short connection is no success: two clients with one id throw each other out as
             # fast as they connect, and that must slow down too.
             if self._connect_and_serve() >= backoff.limit_s:
                 backoff.reset()
-            self._stopping.wait(backoff.next_s())
+            if self._stopping.wait(backoff.next_s()):
+                return
 
     def _connect_and_serve(self) -> float:
         connection = Connection(

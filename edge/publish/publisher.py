@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Callable, Mapping, Optional
+from typing import Callable, Dict, Mapping, Optional
 
 from edge.clock import NS_PER_S, Clock, is_clock_synced
 from edge.config.schema import MqttConfig
@@ -56,9 +56,10 @@ class Publisher:
         self._clock_synced = clock_synced
         self._is_clock_synced = False
         self._sync_checked_ns: Optional[int] = None
-        # Held from taking a number to handing the message over: on the wire numbers only rise.
+        # Numbers count per topic, so that whoever subscribes to some sees no gaps of the others.
+        # Held from taking a number to handing the message over: on a topic they only rise.
         self._seq_lock = threading.Lock()
-        self._seq = 0
+        self._seq: Dict[str, int] = {}
 
     def start(self) -> None:
         """Begins to connect; what is said before the broker answers is retained or counted."""
@@ -139,8 +140,9 @@ class Publisher:
         self, topic: str, make: Callable[[Header], Payload], *, qos: int, retain: bool
     ) -> None:
         with self._seq_lock:
-            self._seq += 1
-            header = Header(self._device, self._session, self._seq, self._clock.unix_ms())
+            seq = self._seq.get(topic, 0) + 1
+            self._seq[topic] = seq
+            header = Header(self._device, self._session, seq, self._clock.unix_ms())
             self._link.publish(Message(topic, make(header).to_json(), qos, retain))
 
     def _check_clock(self) -> bool:

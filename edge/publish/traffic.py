@@ -86,6 +86,7 @@ class Traffic:
                 published=self._published,
                 queued=len(self._backlog) + self._book.pending,
                 dropped={cause.value: count for cause, count in self._backlog.lost.items()},
+                error=self._last_error or "",
             )
 
     @property

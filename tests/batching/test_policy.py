@@ -46,8 +46,17 @@ def test_no_wait_closes_with_the_first_frame() -> None:
 def test_turns_go_to_whoever_waited_longest() -> None:
     turns = TurnOrder()
     for camera in ("a", "b", "c", "a"):
-        turns.admitted(camera)
+        turns.admitted(camera, 0)
     assert turns.sorted(["a", "b", "c", "new"]) == ["new", "b", "c", "a"]
+
+
+def test_a_camera_counts_as_delivering_for_a_second() -> None:
+    turns = TurnOrder()
+    turns.admitted("slow", 0)
+    turns.admitted("fast", 500 * NS_PER_MS)
+    assert turns.delivering(1_000 * NS_PER_MS) == 2
+    assert turns.delivering(1_001 * NS_PER_MS) == 1
+    assert turns.delivering(1_501 * NS_PER_MS) == 0
 
 
 def test_more_cameras_than_rows_starve_nobody() -> None:
@@ -56,6 +65,6 @@ def test_more_cameras_than_rows_starve_nobody() -> None:
     served = dict.fromkeys(cameras, 0)
     for _ in range(10):  # ten slots of eight rows for twenty cameras that always wait
         for camera in turns.sorted(cameras)[:8]:
-            turns.admitted(camera)
+            turns.admitted(camera, 0)
             served[camera] += 1
     assert set(served.values()) == {4}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from edge.capture import Source, open_source
-from edge.capture.folder import FolderSource
+from edge.capture.opening import MediaSource
 from edge.capture.synthetic import SyntheticSource
-from edge.capture.video import RtspStream, V4l2Camera, VideoFile
+from edge.capture.video import RtspStream, V4l2Camera
 from edge.config.schema import CameraConfig
+from edge.errors import CaptureError
 from edge.geometry import Image
 from tests.capture.conftest import Media
 
@@ -28,9 +30,9 @@ def open_from(base_dir: Path, uri: str, **config: object) -> Source:
 @pytest.mark.parametrize(
     ("uri", "kind"),
     [
-        ("clip.mp4", VideoFile),
-        ("absent.mp4", VideoFile),
-        ("pictures", FolderSource),
+        ("clip.mp4", MediaSource),
+        ("absent.mp4", MediaSource),
+        ("pictures", MediaSource),
         ("synthetic://3", SyntheticSource),
         ("rtsp://10.0.0.5/s", RtspStream),
         ("/dev/video0", V4l2Camera),
@@ -77,3 +79,18 @@ def test_a_scene_is_rendered_for_its_seed_and_size() -> None:
     assert picture is not None
     assert picture.image.shape == (48, 64, 3)
     assert int(picture.image[0, 0, 0]) == 3
+
+
+def test_a_folder_that_is_mounted_later_is_found(tmp_path: Path, media: Media) -> None:
+    source = open_from(tmp_path, "later")
+    with pytest.raises(CaptureError, match="later cannot be opened: No such file"):
+        source.open()
+    shutil.copytree(media.folder / "pictures", tmp_path / "later")
+    source.open()
+    assert source.read() is not None
+    source.close()
+
+
+def test_a_path_too_long_for_any_file_is_a_capture_error(tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="File name too long"):
+        open_from(tmp_path, "x" * 300).open()

@@ -14,9 +14,7 @@ S = 1_000_000_000
 
 
 def camera(**changes: object) -> CameraConfig:
-    return CameraConfig.model_validate(
-        {"name": "gate", "uri": "x.mp4", "stall_s": 2.0, **changes}
-    )
+    return CameraConfig.model_validate({"name": "gate", "uri": "x.mp4", "stall_s": 2.0, **changes})
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ cameras:
 mqtt:
   host: broker
   port: "1884"
-  username: ~
+  client_id: ~
+  username: no
   password: 0123
 """
 
@@ -100,7 +101,8 @@ def test_full_file_is_read_by_the_schema_not_by_looks(load_text: Load, tmp_path:
     assert config.model.input_wh == (640, 480)
     assert (config.batching.target, config.batching.max_wait_ms) == (4, 12.5)
     assert config.mqtt.port == 1884
-    assert config.mqtt.username is None
+    assert config.mqtt.username == "no"
+    assert config.mqtt.client_id is None
     assert config.mqtt.password is not None
     assert config.mqtt.password.get_secret_value() == "0123"
 
@@ -285,14 +287,14 @@ def test_a_uri_that_names_nothing_is_placed_and_keeps_its_secret(load_text: Load
 def test_references_are_filled_in_from_the_environment(load_text: Load) -> None:
     text = MINIMAL.replace("dock.mp4", "rtsp://${WHO:-admin}:${PW}@cam") + (
         "mqtt:\n  port: ${PORT}\n  password: 'a$$b$c'\n  empty_frames: ${EMPTY:-yes}\n"
-        "  username: ${UNSET:-}\n  host: '${UNSET:-localhost}'\n"
+        "  username: u\n  client_id: ${UNSET:-}\n  host: '${UNSET:-localhost}'\n"
     )
     config = load_text(text, PORT="1999", PW="p@ss", UNSET="")
 
     assert config.cameras[0].uri == CameraUri("rtsp://admin:p@ss@cam")
     assert config.mqtt.port == 1999
     assert config.mqtt.empty_frames is True
-    assert config.mqtt.username is None
+    assert config.mqtt.client_id is None
     assert config.mqtt.host == "localhost"
     assert config.mqtt.password is not None
     assert config.mqtt.password.get_secret_value() == "a$b$c"

@@ -11,7 +11,7 @@ def test_no_section_prints_its_secrets() -> None:
         {
             "model": {"path": "a.onnx"},
             "cameras": [{"name": "a", "uri": "rtsp://u:hunter2@h/1"}],
-            "mqtt": {"password": "hunter2"},
+            "mqtt": {"username": "u", "password": "hunter2"},
         }
     )
     assert "hunter2" not in repr(config)

@@ -75,12 +75,11 @@ class Bench:
         self.released: List[int] = []
         self.failures: List[Tuple[str, BaseException]] = []
         self.told = threading.Condition()
-        self.rooms = 0
         self.on_result: Callable[[BatchResult], None] = lambda result: None
         self.pipeline = Pipeline(engine, self._result, SystemClock(), self._failure, depth)
 
     def start(self) -> Pipeline:
-        self.pipeline.start(self._release, self._room)
+        self.pipeline.start(self._release)
         return self.pipeline
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -100,11 +99,8 @@ class Bench:
             self.told.notify_all()
 
     def _release(self, slot: Slot) -> None:
-        self.released.append(slot.index)
-
-    def _room(self) -> None:
         with self.told:
-            self.rooms += 1
+            self.released.append(slot.index)
             self.told.notify_all()
 
     def _failure(self, thread: str, error: BaseException) -> None:
@@ -139,7 +135,6 @@ def test_order_is_kept(depth: int) -> None:
     assert [r.batch.batch_id for r in bench.results] == list(range(100))
     assert all(firsts(r) == [10 * (i % 20), 10 * (i % 20) + 1] for i, r in enumerate(bench.results))
     assert bench.released == list(range(100))
-    assert bench.rooms == 100
     assert not bench.failures
     assert (pipeline.in_flight, pipeline.abandoned) == (0, ())
 
@@ -169,7 +164,7 @@ def test_slow_engine_holds_the_source_back(depth: int) -> None:
     assert pipeline.in_flight == depth
     assert repr(pipeline) == f"<Pipeline {depth} of {depth} in flight>"
     engine.let_through(1)
-    bench.wait(lambda: bench.rooms == 1)
+    bench.wait(lambda: len(bench.released) == 1)
     assert pipeline.can_take()
     engine.let_through(depth)
     assert pipeline.stop(HANG_S)
@@ -182,7 +177,7 @@ def test_slow_consumer_holds_the_source_back_but_not_the_slot() -> None:
     bench.on_result = lambda result: assert_set(go_on)
     pipeline = bench.start()
     pipeline.submit(batch_of(0))
-    bench.wait(lambda: bench.rooms == 1)
+    bench.wait(lambda: len(bench.released) == 1)
     assert bench.released == [0]
     assert pipeline.can_take()
     pipeline.submit(batch_of(1))
@@ -280,7 +275,7 @@ def test_times_and_busy_counter() -> None:
     clock = ManualClock(1_000_000)
     results: List[BatchResult] = []
     pipeline = Pipeline(EchoEngine(clock=clock), results.append, clock, _fail, 4)
-    pipeline.start(lambda slot: None, lambda: None)
+    pipeline.start(lambda slot: None)
     pipeline.submit(batch_of(0, 2))
     pipeline.submit(batch_of(1, 8))
     assert pipeline.stop(HANG_S)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from typing import Callable, List
 
 import psutil
@@ -109,7 +110,12 @@ def test_every_kind_of_message_is_valid_and_numbered(
     check_schemas(witness.messages)
     bodies = [m.json() for m in witness.messages if m.topic != AVAILABILITY]
     assert {body["session"] for body in bodies} == {17}
-    assert sorted({body["seq"] for body in bodies}) == list(range(1, 9))
+    numbers = Counter(message.topic for message in witness.messages if message.topic != STATE)
+    for message in witness.messages:
+        # One number a message, counted per topic; a state may be replaced before it is sent.
+        if message.topic not in (AVAILABILITY, STATE):
+            assert message.json()["seq"] <= numbers[message.topic]
+    assert [body["seq"] for body in bodies if body["schema"] == "edge.detections/1"] == [1]
     by_topic = {message.topic: message for message in witness.messages}
     assert by_topic[DETECTIONS].json()["detections"][0]["class"] == "car"
     assert by_topic[DETECTIONS].json()["clock_synced"] is True

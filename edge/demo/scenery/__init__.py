@@ -1,0 +1,1 @@
+"""The procedural renderer behind :mod:`edge.demo.scene`: parts, clutter, belts, light, camera."""

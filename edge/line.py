@@ -1,0 +1,180 @@
+"""The road of a frame, wired: readers -> batcher -> pipeline -> detections.
+
+Part of the composition root, with `app.py`: knows the rooms, and no more than how they fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Tuple
+
+from edge.batching.batcher import Batcher
+from edge.batching.ring import SlotRing
+from edge.capture import Mailbox, Reader, open_source
+from edge.clock import NS_PER_S, Clock
+from edge.config.schema import CameraConfig, Config
+from edge.geometry import Image
+from edge.health.meters import CameraReading, PipelineMeter
+from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.inference.pipeline import Pipeline
+from edge.postprocess.postprocess import Postprocessor
+from edge.records import (
+    BatchResult,
+    CameraStatus,
+    DeployedGraph,
+    DropCause,
+    FrameResult,
+    PipelineCounters,
+    Slot,
+)
+from edge.threads import OnFailure
+
+# A camera whose driver holds its thread is left behind: what was accepted must still go out.
+CAPTURE_STOP_S = 2.0
+
+# One batch runs while the next is bound (late binding): more depth would only add age.
+PIPELINE_DEPTH = 1
+# Besides the batches in the pipeline: the slot being filled.
+SPARE_SLOTS = 1
+
+OnResult = Callable[[FrameResult], None]
+"""Gets every frame's detections, on the completion thread; must return soon."""
+
+Stop = Callable[[float], bool]
+"""Ends a part within so many seconds; False if it is still running then."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Whom the line tells what happens."""
+
+    on_result: OnResult
+    on_status: Callable[[CameraStatus], None]
+    on_failure: OnFailure
+
+
+class Line:
+    """The road of a frame, wired: readers -> batcher -> pipeline -> detections.
+
+    Everything is made here and started in `start`, which names each part with what stops it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        base_dir: Path,
+        graph: DeployedGraph,
+        clock: Clock,
+        hooks: Hooks,
+        *,
+        keep_images: bool,
+    ) -> None:
+        self._clock = clock
+        self._hooks = hooks
+        self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
+        self._engine = OnnxRuntimeEngine(graph, config.engine)
+        self.engine_info = self._engine.info
+        self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
+        self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
+        self._meter = PipelineMeter(
+            {name: self._reading(name) for name in self._readers}, config.batching.target
+        )
+        preprocessing = graph.preprocessing
+        self._ring = SlotRing(
+            PIPELINE_DEPTH + SPARE_SLOTS, config.batching.target, preprocessing.input_wh
+        )
+        self._batcher = Batcher(
+            config.batching,
+            preprocessing,
+            list(self._mailboxes.values()),
+            self._ring,
+            clock,
+            keep_images=keep_images,
+        )
+        self._pipeline = Pipeline(
+            self._engine, self._deliver, clock, hooks.on_failure, depth=PIPELINE_DEPTH
+        )
+
+    def start(self, began: Callable[[str, Stop], None]) -> None:
+        """Starts inference, then the batcher, then the cameras."""
+        began("engine", self._close_engine)
+        self._pipeline.start(self._release)
+        began("pipeline", self._stop_pipeline)
+        self._batcher.start(self._pipeline, self._hooks.on_failure)
+        began("batcher", self._batcher.stop)
+        began("cameras", self._stop_readers)
+        for reader in self._readers.values():
+            reader.start()
+
+    def observe(self) -> None:
+        """Looks for cameras that stalled and samples the rates; called several times a second."""
+        now_ns = self._clock.monotonic_ns()
+        for reader in self._readers.values():
+            reader.check_stall(now_ns)
+        self._meter.observe(now_ns)
+
+    def counters(self) -> PipelineCounters:
+        """What went down the road since the start."""
+        return self._meter.counters(self._pipeline.in_flight, self._postprocessor.saturated_frames)
+
+    def statuses(self) -> List[CameraStatus]:
+        """Every camera's status now."""
+        return [reader.status for reader in self._readers.values()]
+
+    def _reader(self, camera: CameraConfig, base_dir: Path) -> Reader:
+        source = open_source(camera, base_dir, render_scene)
+        hooks = self._hooks
+        mailbox = self._mailboxes[camera.name]
+        return Reader(camera, source, mailbox, self._clock, hooks.on_status, hooks.on_failure)
+
+    def _reading(self, name: str) -> Callable[[], CameraReading]:
+        reader, mailbox = self._readers[name], self._mailboxes[name]
+        return lambda: CameraReading(
+            reader.status, reader.frames_read, reader.reconnects, mailbox.dropped
+        )
+
+    def _wake(self) -> None:
+        self._batcher.wake()
+
+    def _release(self, slot: Slot) -> None:
+        self._ring.release(slot)
+        self._batcher.wake()
+
+    def _deliver(self, batch: BatchResult) -> None:
+        for result in self._postprocessor.process(batch, self._clock):
+            self._hooks.on_result(result)
+            self._meter.frame_done(result)
+        self._meter.batch_done(batch)
+
+    def _stop_readers(self, timeout_s: float) -> bool:
+        deadline_ns = self._clock.monotonic_ns() + int(min(timeout_s, CAPTURE_STOP_S) * NS_PER_S)
+        for reader in self._readers.values():
+            reader.stop()
+        ended = [
+            reader.join((deadline_ns - self._clock.monotonic_ns()) / NS_PER_S)
+            for reader in self._readers.values()
+        ]
+        return all(ended)
+
+    def _stop_pipeline(self, timeout_s: float) -> bool:
+        ended = self._pipeline.stop(timeout_s)
+        for batch in self._pipeline.abandoned:
+            for item in batch.items:
+                self._mailboxes[item.info.camera].count_drop(DropCause.ABORTED)
+        return ended
+
+    def _close_engine(self, timeout_s: float) -> bool:
+        # Never under a batch that still runs: the process ends with it.
+        if self._pipeline.has_ended:
+            self._engine.close()
+        return True
+
+
+def render_scene(seed: int, size_wh: Tuple[int, int]) -> Callable[[int], Image]:
+    """Makes the renderer of a synthetic camera."""
+    # Imported only where a synthetic camera asks for it.
+    from edge.demo.scene import Scene, SceneSpec
+
+    scene = Scene(SceneSpec(seed=seed, size_wh=size_wh))
+    return lambda index: scene.frame(index)[0]
