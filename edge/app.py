@@ -19,7 +19,7 @@ from edge.errors import EdgeError
 from edge.health.host import HostSampler
 from edge.health.machine import read_machine
 from edge.health.report import health
-from edge.line import Hooks, Line, OnResult, Stop
+from edge.line import Hooks, Line, LineOptions, OnResult, Stop
 from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.publisher import Publisher
 from edge.publish.session import next_session
@@ -75,6 +75,7 @@ class App:
         self._state: Optional[Tuple[ApplianceState, str]] = None
         self._next_report_ns = 0
         self._line: Optional[Line] = None
+        self._graph: Optional[DeployedGraph] = None
         self.class_names: Sequence[str] = ()
         self.device = config.device.id or self._machine.default_device_id
         session = next_session(config.device.state_dir, self._clock.unix_ms() // MS_PER_S)
@@ -119,16 +120,19 @@ class App:
         graph = deploy(self._config.model.path, self._config.model)
         if self._stop.is_set():
             return
-        hooks = Hooks(self._tell, self._publisher.publish_camera_status, self._fail)
+        hooks = Hooks(
+            self._tell, self._publisher.publish_camera_status, self._fail, self._engine_shrunk
+        )
         line = Line(
             self._config,
             self._base_dir,
             graph,
             self._clock,
             hooks,
-            keep_images=self._keep_images,
+            LineOptions(self._machine.module, self._keep_images),
         )
         self.class_names = graph.class_names
+        self._graph = graph
         self._introduce(graph, line.engine_info)
         line.start(self._began)
         self._line = line
@@ -192,6 +196,10 @@ class App:
             dropped or "none",
             lost or "none",
         )
+
+    def _engine_shrunk(self, cap: int) -> None:
+        if self._line is not None:
+            self._introduce(self._graph, self._line.engine_info)
 
     def _enter(self, state: ApplianceState, reason: str) -> None:
         if self._state == (state, reason):

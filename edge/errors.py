@@ -5,6 +5,7 @@ EdgeError                 exit 70: the process is restarted
 │   └── ModelError        the ONNX file cannot serve as a detector
 ├── BuildError            a graph or an engine could not be made
 ├── EngineError           an inference backend failed
+│   ├── EngineOutOfMemory fewer frames at once may fit
 │   └── CudaError         a CUDA call failed
 ├── CaptureError          a camera failed; its reader retries
 └── PublishError          a message could not be handed over; it is counted or kept
@@ -40,6 +41,10 @@ class BuildError(EdgeError):
 
 class EngineError(EdgeError):
     """An inference backend failed."""
+
+
+class EngineOutOfMemory(EngineError):
+    """An inference backend ran out of memory; fewer frames at once may fit."""
 
 
 class CudaError(EngineError):

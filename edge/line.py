@@ -5,17 +5,28 @@ Part of the composition root, with `app.py`: knows the rooms, and no more than h
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, List, Optional, Tuple
 
 from edge.batching.batcher import Batcher
+from edge.batching.drawing import Drawer
+from edge.batching.feed import Feed
+from edge.batching.lane_queue import LaneQueue
+from edge.batching.policy import BatchPolicy
+from edge.batching.priority_lane import PriorityLane
 from edge.batching.ring import SlotRing
+from edge.batching.shared_lane import SharedLane
 from edge.capture import Mailbox, Reader, open_source
 from edge.clock import NS_PER_S, Clock
 from edge.config.schema import CameraConfig, Config
 from edge.geometry import Image
 from edge.health.meters import CameraReading, PipelineMeter
+from edge.inference.chunks import ChunkedEngine, batch_cap
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.inference.pipeline import Pipeline
 from edge.postprocess.postprocess import Postprocessor
@@ -24,9 +35,10 @@ from edge.records import (
     CameraStatus,
     DeployedGraph,
     DropCause,
+    EngineInfo,
     FrameResult,
     PipelineCounters,
-    Slot,
+    Preprocessing,
 )
 from edge.threads import OnFailure
 
@@ -45,13 +57,26 @@ Stop = Callable[[float], bool]
 """Ends a part within so many seconds; False if it is still running then."""
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Hooks:
-    """Whom the line tells what happens."""
+    """Whom the line tells what happens; `on_shrink` gets the batch cap after memory ran out."""
 
     on_result: OnResult
     on_status: Callable[[CameraStatus], None]
     on_failure: OnFailure
+    on_shrink: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class LineOptions:
+    """`module` is the Jetson's name, None elsewhere; `keep_images` attaches source frames to
+    results."""
+
+    module: Optional[str] = None
+    keep_images: bool = False
 
 
 class Line:
@@ -67,39 +92,43 @@ class Line:
         graph: DeployedGraph,
         clock: Clock,
         hooks: Hooks,
-        *,
-        keep_images: bool,
+        options: LineOptions,
     ) -> None:
         self._clock = clock
         self._hooks = hooks
         self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
         self._engine = OnnxRuntimeEngine(graph, config.engine)
-        self.engine_info = self._engine.info
+        cap, decided_by = batch_cap(
+            self._engine.info.max_batch, config.engine.max_batch, options.module
+        )
+        log.info("up to %d frames at once, by %s", cap, decided_by)
+        self._chunked = ChunkedEngine(self._engine, cap, hooks.on_shrink)
         self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
         self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
         self._meter = PipelineMeter(
-            {name: self._reading(name) for name in self._readers}, config.batching.target
+            {name: self._reading(name) for name in self._readers},
+            config.batching.target,
+            {camera.name: camera.deadline_ms for camera in config.cameras},
         )
-        preprocessing = graph.preprocessing
-        self._ring = SlotRing(
-            PIPELINE_DEPTH + SPARE_SLOTS, config.batching.target, preprocessing.input_wh
-        )
-        self._batcher = Batcher(
-            config.batching,
-            preprocessing,
-            list(self._mailboxes.values()),
-            self._ring,
-            clock,
-            keep_images=keep_images,
-        )
+        self._batcher = self._make_batcher(config, graph.preprocessing, options.keep_images)
         self._pipeline = Pipeline(
-            self._engine, self._deliver, clock, hooks.on_failure, depth=PIPELINE_DEPTH
+            self._chunked,
+            LaneQueue(config.batching.priority_burst),
+            self._deliver,
+            clock,
+            hooks.on_failure,
+            depth=PIPELINE_DEPTH,
         )
+
+    @property
+    def engine_info(self) -> EngineInfo:
+        """What serves, with the batch it is allowed at present."""
+        return dataclasses.replace(self._engine.info, max_batch=self._chunked.cap)
 
     def start(self, began: Callable[[str, Stop], None]) -> None:
         """Starts inference, then the batcher, then the cameras."""
         began("engine", self._close_engine)
-        self._pipeline.start(self._release)
+        self._pipeline.start(self._wake)
         began("pipeline", self._stop_pipeline)
         self._batcher.start(self._pipeline, self._hooks.on_failure)
         began("batcher", self._batcher.stop)
@@ -122,6 +151,33 @@ class Line:
         """Every camera's status now."""
         return [reader.status for reader in self._readers.values()]
 
+    def _make_batcher(
+        self, config: Config, preprocessing: Preprocessing, keep_images: bool
+    ) -> Batcher:
+        batching, input_wh = config.batching, preprocessing.input_wh
+        pool = ThreadPoolExecutor(batching.letterbox_threads, thread_name_prefix="letterbox")
+        drawer = Drawer(preprocessing, pool, self._wake, keep_images=keep_images)
+        batch_ids = itertools.count(1)
+        feeds = {
+            camera.name: Feed(self._mailboxes[camera.name], camera.max_staleness_ms)
+            for camera in config.cameras
+        }
+        reserved = {
+            feeds[camera.name]: SlotRing(1, 1, input_wh)
+            for camera in config.cameras
+            if camera.priority
+        }
+        shared = SharedLane(
+            BatchPolicy(batching),
+            [feed for feed in feeds.values() if feed not in reserved],
+            drawer,
+            SlotRing(PIPELINE_DEPTH + SPARE_SLOTS, batching.target, input_wh),
+            batch_ids,
+            self._clock,
+        )
+        priority = PriorityLane(reserved, drawer, batch_ids, self._clock)
+        return Batcher(priority, shared, pool, self._clock)
+
     def _reader(self, camera: CameraConfig, base_dir: Path) -> Reader:
         source = open_source(camera, base_dir, render_scene)
         hooks = self._hooks
@@ -137,12 +193,10 @@ class Line:
     def _wake(self) -> None:
         self._batcher.wake()
 
-    def _release(self, slot: Slot) -> None:
-        self._ring.release(slot)
-        self._batcher.wake()
-
     def _deliver(self, batch: BatchResult) -> None:
-        for result in self._postprocessor.process(batch, self._clock):
+        results = self._postprocessor.process(batch, self._clock)
+        # Rows hold a camera's frames in any order; they are told in the order of their capture.
+        for result in sorted(results, key=lambda result: result.info.captured_ns):
             self._hooks.on_result(result)
             self._meter.frame_done(result)
         self._meter.batch_done(batch)

@@ -86,12 +86,13 @@ class Slot:
     """Rows of host memory that one batch is drawn into, uint8 [B, H, W, 3] BGR.
 
     The ring owns it; a row may be written only between admission and close, and read only
-    between close and release.
+    between close and release. `give_back` is how it returns to its ring.
     """
 
-    def __init__(self, index: int, rows: Image) -> None:
+    def __init__(self, index: int, rows: Image, give_back: Callable[[Slot], None]) -> None:
         self.index = index
         self.rows = rows
+        self._give_back = give_back
         # Geometry each row's grey border was last painted for: it is repainted only on change.
         self._bordered_for: List[Optional[Letterbox]] = [None] * len(rows)
 
@@ -99,6 +100,10 @@ class Slot:
     def capacity(self) -> int:
         """Rows in the slot."""
         return len(self.rows)
+
+    def release(self) -> None:
+        """Gives the slot back to its ring, once nobody reads or writes its rows."""
+        self._give_back(self)
 
     def draw(self, row: int, source: Image, letterbox: Letterbox) -> None:
         """Letterboxes `source` into row number `row`."""
@@ -115,6 +120,13 @@ class Slot:
         return f"<Slot {self.index} of {self.capacity} rows>"
 
 
+class Lane(str, Enum):
+    """Which way a frame took: gathered with others, or at once and alone."""
+
+    BATCH = "batch"
+    PRIORITY = "priority"
+
+
 @dataclass(frozen=True)
 class BatchItem:
     """One occupied row of a batch; `image` is kept only where something needs the full frame."""
@@ -125,6 +137,19 @@ class BatchItem:
 
 
 @dataclass(frozen=True)
+class BatchInfo:
+    """What a frame's result says of the batch it was in.
+
+    `align_error_ns` is the time between the captures of its oldest and its newest frame.
+    """
+
+    batch_id: int
+    size: int
+    lane: Lane
+    align_error_ns: int
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """A closed slot: item i lies in row i."""
 
@@ -133,11 +158,19 @@ class Batch:
     items: Tuple[BatchItem, ...]
     opened_ns: int
     closed_ns: int
+    lane: Lane = Lane.BATCH
 
     @property
     def frames(self) -> Image:
         """The occupied rows, a view [n, H, W, 3]."""
         return self.slot.rows[: len(self.items)]
+
+    @property
+    def info(self) -> BatchInfo:
+        """What its frames' results say of it."""
+        captured_ns = [item.info.captured_ns for item in self.items]
+        spread_ns = max(captured_ns) - min(captured_ns)
+        return BatchInfo(self.batch_id, len(self.items), self.lane, spread_ns)
 
 
 @dataclass(frozen=True)
@@ -190,8 +223,7 @@ class FrameResult:
 
     info: FrameInfo
     detections: Detections
-    batch_id: int
-    batch_size: int
+    batch: BatchInfo
     closed_ns: int
     inferred_ns: int
     finished_ns: int
@@ -258,6 +290,7 @@ class CameraCounters:
     fps_inferred: float
     latency_ms_p50: Optional[float]
     latency_ms_p99: Optional[float]
+    deadline_missed: int = 0
 
 
 @dataclass(frozen=True)

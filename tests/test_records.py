@@ -20,7 +20,8 @@ def white(letterbox: Letterbox) -> Image:
 
 def slot(rows: int = 2) -> Slot:
     """A slot whose memory holds nothing sensible yet."""
-    return Slot(3, np.full((rows, MODEL_WH[1], MODEL_WH[0], 3), 77, np.uint8))
+    pixels = np.full((rows, MODEL_WH[1], MODEL_WH[0], 3), 77, np.uint8)
+    return Slot(3, pixels, lambda _: None)
 
 
 def is_drawn(row: Image, letterbox: Letterbox) -> bool:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional
+from enum import Enum
+from typing import Dict, Iterable, List, Optional, Sequence
 
-from edge.clock import NS_PER_MS, NS_PER_S
-from edge.config.schema import BatchingConfig
+from edge.batching.arrivals import Arrivals
+from edge.clock import NS_PER_MS
+from edge.config.schema import BatchingConfig, Window
+
+
+@dataclass(frozen=True)
+class Rider:
+    """A frame in a row of the open slot."""
+
+    camera: str
+    captured_ns: int
 
 
 @dataclass(frozen=True)
@@ -17,12 +27,20 @@ class Decision:
     wake_ns: Optional[int] = None
 
 
+class Placement(Enum):
+    """Where a waiting frame goes."""
+
+    NEW_ROW = "new_row"
+    OWN_ROW = "own_row"
+    WAIT = "wait"
+
+
 _CLOSE = Decision(close=True)
 _IDLE = Decision(close=False)
 
 
 class BatchPolicy:
-    """Closes on full, or when the slot's first frame has waited `max_wait_ms`.
+    """Closes on full, or when the slot's first frame has waited long enough.
 
     Never while the pipeline is busy (late binding): a slot closed early would only queue, while
     an open one still takes newer frames.
@@ -30,22 +48,66 @@ class BatchPolicy:
 
     def __init__(self, config: BatchingConfig) -> None:
         self._target = config.target
+        self._per_camera = config.max_frames_per_camera
         self._max_wait_ns = int(config.max_wait_ms * NS_PER_MS)
+        self._is_window_auto = config.window is Window.AUTO
+        self._align_ns = None if config.align_ms is None else int(config.align_ms * NS_PER_MS)
+        self.arrivals = Arrivals()
+
+    def place(self, riders: Sequence[Rider], frame: Rider) -> Placement:
+        """Decides about a waiting frame; `riders` are the slot's frames, in the order they came.
+
+        A camera that has its share of rows gives up its oldest for a newer frame. With alignment,
+        a frame that was captured too long before or after the riders waits for the next slot.
+        """
+        own = [rider for rider in riders if rider.camera == frame.camera]
+        is_replacing = len(own) >= self._per_camera or (bool(own) and len(riders) >= self._target)
+        if not is_replacing and len(riders) >= self._target:
+            return Placement.WAIT
+        others = [rider for rider in riders if not (is_replacing and rider is own[0])]
+        if not self._is_aligned(others, frame):
+            return Placement.WAIT
+        return Placement.OWN_ROW if is_replacing else Placement.NEW_ROW
 
     def decide(
-        self, occupied: int, opened_ns: int, cameras: int, can_take: bool, now_ns: int
+        self,
+        riders: Sequence[Rider],
+        opened_ns: int,
+        waiting: Iterable[Rider],
+        can_take: bool,
+        now_ns: int,
     ) -> Decision:
-        """Decides about a slot of `occupied` rows whose first frame came at `opened_ns`.
+        """Decides about a slot that holds `riders`, the first of them since `opened_ns`.
 
-        `cameras` is how many deliver at present: each has at most one row, so a slot that holds
-        one of every camera is full below the target.
+        A slot that holds all that the delivering cameras can contribute is full below the target.
+        A waiting frame too new for the riders closes the slot: what could still join is late.
         """
-        if occupied == 0 or not can_take:
+        if not riders or not can_take:
             return _IDLE
-        if occupied >= min(self._target, max(cameras, 1)):
+        contributors = max(self.arrivals.delivering(now_ns), 1) * self._per_camera
+        if len(riders) >= min(self._target, contributors):
             return _CLOSE
-        deadline_ns = opened_ns + self._max_wait_ns
+        if any(self._is_too_new(riders, frame) for frame in waiting):
+            return _CLOSE
+        deadline_ns = opened_ns + self.window_ns(now_ns)
         return _CLOSE if now_ns >= deadline_ns else Decision(close=False, wake_ns=deadline_ns)
+
+    def window_ns(self, now_ns: int) -> int:
+        """How long a slot waits for more frames after its first."""
+        if not self._is_window_auto:
+            return self._max_wait_ns
+        return self.arrivals.window_ns(self._target, self._max_wait_ns, now_ns)
+
+    def _is_aligned(self, riders: Sequence[Rider], frame: Rider) -> bool:
+        if self._align_ns is None or not riders:
+            return True
+        captured_ns = [rider.captured_ns for rider in riders] + [frame.captured_ns]
+        return max(captured_ns) - min(captured_ns) <= self._align_ns
+
+    def _is_too_new(self, riders: Sequence[Rider], frame: Rider) -> bool:
+        if self._align_ns is None:
+            return False
+        return frame.captured_ns - min(rider.captured_ns for rider in riders) > self._align_ns
 
 
 class TurnOrder:
@@ -53,19 +115,18 @@ class TurnOrder:
 
     def __init__(self) -> None:
         self._last_turn: Dict[str, int] = {}
-        self._last_ns: Dict[str, int] = {}
         self._turn = 0
 
     def sorted(self, cameras: Iterable[str]) -> List[str]:
         """The cameras in the order in which they may take a free row."""
         return sorted(cameras, key=lambda camera: self._last_turn.get(camera, -1))
 
-    def admitted(self, camera: str, now_ns: int) -> None:
+    def admitted(self, camera: str) -> None:
         """Notes that `camera` took a row."""
         self._turn += 1
         self._last_turn[camera] = self._turn
-        self._last_ns[camera] = now_ns
 
-    def delivering(self, now_ns: int) -> int:
-        """How many cameras took a row within the last second: nobody waits for the others."""
-        return sum(now_ns - last_ns <= NS_PER_S for last_ns in self._last_ns.values())
+
+def is_stale(captured_ns: int, max_staleness_ms: Optional[float], now_ns: int) -> bool:
+    """Tells whether a frame has become too old to be worth inferring."""
+    return max_staleness_ms is not None and now_ns - captured_ns > max_staleness_ms * NS_PER_MS

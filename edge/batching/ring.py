@@ -33,7 +33,8 @@ class SlotRing:
         self._lock = threading.Lock()
         self._count = count
         self._free: List[Slot] = [
-            Slot(index, allocate((rows, height, width, 3))) for index in range(count)
+            Slot(index, allocate((rows, height, width, 3)), self._take_back)
+            for index in range(count)
         ]
 
     def acquire(self) -> Optional[Slot]:
@@ -41,8 +42,7 @@ class SlotRing:
         with self._lock:
             return self._free.pop() if self._free else None
 
-    def release(self, slot: Slot) -> None:
-        """Takes a slot back once nobody reads or writes its rows; each exactly once."""
+    def _take_back(self, slot: Slot) -> None:
         with self._lock:
             if any(free is slot for free in self._free):
                 raise ValueError(f"{slot!r} released twice")

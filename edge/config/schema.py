@@ -74,6 +74,20 @@ class EngineConfig(Section):
     threads: Optional[int] = Field(
         None, ge=1, le=64, description="CPU threads of one inference; default: all cores."
     )
+    max_batch: Optional[int] = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Frames of one call to the engine; larger batches run in parts. Default: what "
+        "the engine takes and the module is known to bear.",
+    )
+
+
+class Window(str, Enum):
+    """How long a batch waits for more frames."""
+
+    FIXED = "fixed"
+    AUTO = "auto"
 
 
 class BatchingConfig(Section):
@@ -81,7 +95,31 @@ class BatchingConfig(Section):
 
     target: int = Field(8, ge=1, le=64, description="A batch leaves at once at this size.")
     max_wait_ms: float = Field(
-        10.0, ge=0, le=1000, description="A smaller batch leaves when its first frame is this old."
+        10.0,
+        ge=0,
+        le=1000,
+        description="A smaller batch leaves when its first frame has waited this long.",
+    )
+    window: Window = Field(
+        Window.FIXED,
+        description="fixed: always wait max_wait_ms; auto: follow the cameras' rates and wait only "
+        "as long as more frames are likely to come, at most max_wait_ms.",
+    )
+    align_ms: Optional[float] = Field(
+        None,
+        gt=0,
+        le=1000,
+        description="Only frames captured within this time of each other share a batch; "
+        "default: any frames do.",
+    )
+    max_frames_per_camera: int = Field(
+        1, ge=1, le=64, description="Frames of one camera in one batch."
+    )
+    priority_burst: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="After this many priority frames in a row a waiting batch goes first.",
     )
     letterbox_threads: int = Field(
         2, ge=1, le=16, description="Threads that resize frames into the batch."
@@ -103,6 +141,23 @@ class CameraConfig(Section):
         le=240,
         description="Sets the pace of folders (default 2) and synthetic scenes (default 10); "
         "caps every other camera. Frames above the cap are counted as rate_cap.",
+    )
+    priority: bool = Field(
+        False,
+        description="Its frames leave at once, each as a batch of its own, ahead of the others.",
+    )
+    max_staleness_ms: Optional[float] = Field(
+        None,
+        gt=0,
+        le=60_000,
+        description="A frame that is older than this before it is inferred is dropped, and "
+        "counted as stale; default: never.",
+    )
+    deadline_ms: Optional[float] = Field(
+        None,
+        gt=0,
+        le=60_000,
+        description="Results later than this after capture are counted as missed deadlines.",
     )
     loop: bool = Field(True, description="Files and folders start again at their end.")
     stall_s: float = Field(

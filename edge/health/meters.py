@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Callable, Mapping
+from typing import Callable, Mapping, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from edge.records import (
     CameraStatus,
     DropCounts,
     FrameResult,
+    Lane,
     PipelineCounters,
 )
 
@@ -36,8 +37,10 @@ class CameraReading:
 
 @dataclass
 class _CameraMeter:
+    deadline_ms: Optional[float]
     frames: int = 0
     detections: int = 0
+    deadline_missed: int = 0
     latency: LatencyWindow = field(default_factory=lambda: LatencyWindow(_LATENCY_SAMPLES))
     read_rate: RateMeter = field(default_factory=RateMeter)
     inferred_rate: RateMeter = field(default_factory=RateMeter)
@@ -47,6 +50,7 @@ class _CameraMeter:
         return _Copied(
             self.frames,
             self.detections,
+            self.deadline_missed,
             self.latency.samples_ms(),
             self.read_rate.per_second(),
             self.inferred_rate.per_second(),
@@ -57,6 +61,7 @@ class _CameraMeter:
 class _Copied:
     frames: int
     detections: int
+    deadline_missed: int
     latency_ms: NDArray[np.float64]
     fps_read: float
     fps_inferred: float
@@ -65,15 +70,23 @@ class _Copied:
 class PipelineMeter:
     """Totals since the start and percentiles over the last frames; safe from any thread.
 
-    `batch_fill` is the share of the rows offered by `target` that carried a frame.
+    `batch_fill` is the share of the rows offered by `target` that carried a frame; priority
+    frames, which travel alone, do not count in it. `deadlines_ms` names the cameras that have one.
     """
 
-    def __init__(self, cameras: Mapping[str, Callable[[], CameraReading]], target: int) -> None:
+    def __init__(
+        self,
+        cameras: Mapping[str, Callable[[], CameraReading]],
+        target: int,
+        deadlines_ms: Mapping[str, Optional[float]],
+    ) -> None:
         self._readings = cameras
         self._target = target
         self._lock = threading.Lock()
-        self._cameras = {name: _CameraMeter() for name in cameras}
+        self._cameras = {name: _CameraMeter(deadlines_ms.get(name)) for name in cameras}
         self._batches = 0
+        self._shared_batches = 0
+        self._shared_frames = 0
         self._latency = LatencyWindow(_LATENCY_SAMPLES)
         self._infer = LatencyWindow(_LATENCY_SAMPLES)
 
@@ -81,6 +94,9 @@ class PipelineMeter:
         """Notes a batch that came out of the pipeline."""
         with self._lock:
             self._batches += 1
+            if result.batch.lane is Lane.BATCH:
+                self._shared_batches += 1
+                self._shared_frames += len(result.batch.items)
             self._infer.add((result.done_ns - result.started_ns) / NS_PER_MS)
 
     def frame_done(self, result: FrameResult) -> None:
@@ -90,6 +106,8 @@ class PipelineMeter:
             camera = self._cameras[result.info.camera]
             camera.frames += 1
             camera.detections += len(result.detections)
+            if camera.deadline_ms is not None and latency_ms > camera.deadline_ms:
+                camera.deadline_missed += 1
             camera.latency.add(latency_ms)
             self._latency.add(latency_ms)
 
@@ -109,6 +127,8 @@ class PipelineMeter:
         with self._lock:
             meters = {name: meter.copied() for name, meter in self._cameras.items()}
             batches = self._batches
+            rows_offered = self._shared_batches * self._target
+            fill = self._shared_frames / rows_offered if rows_offered else 0.0
             latency_ms, infer_ms = self._latency.samples_ms(), self._infer.samples_ms()
         frames = sum(meter.frames for meter in meters.values())
         latency_p50, latency_p99 = percentiles(latency_ms, _P50_P99)
@@ -118,7 +138,7 @@ class PipelineMeter:
             batches=batches,
             frames_inferred=frames,
             detections=sum(meter.detections for meter in meters.values()),
-            batch_fill=frames / (batches * self._target) if batches else 0.0,
+            batch_fill=fill,
             batch_size_mean=frames / batches if batches else 0.0,
             in_flight=in_flight,
             saturated_frames=saturated_frames,
@@ -142,4 +162,5 @@ def _camera_counters(meter: _Copied, reading: CameraReading) -> CameraCounters:
         fps_inferred=meter.fps_inferred,
         latency_ms_p50=p50,
         latency_ms_p99=p99,
+        deadline_missed=meter.deadline_missed,
     )

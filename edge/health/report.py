@@ -59,6 +59,7 @@ def _cameras(counters: Iterable[CameraCounters]) -> Numbers:
             "cameras_online": sum(c.status.state is CameraState.ONLINE for c in cameras),
             "read_fps": math.fsum(c.fps_read for c in cameras),
             "infer_fps": math.fsum(c.fps_inferred for c in cameras),
+            "deadline_missed_total": sum(c.deadline_missed for c in cameras),
             "frames_read_total": sum(c.frames_read for c in cameras),
             "reconnects_total": sum(c.reconnects for c in cameras),
             **_dropped(cameras),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config.schema import EngineConfig
-from edge.errors import ConfigError, EngineError, ModelError
+from edge.errors import ConfigError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
 from edge.records import DeployedGraph, EngineInfo
 
@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
         try:
             detections: NDArray[np.float32] = self._session.run(None, {"frames": frames})[0]
         except self._errors as error:
-            raise EngineError(f"ONNX Runtime failed: {_in_short(error)}") from error
+            raise _run_error(error) from error
         return detections
 
     def _open(self, threads: int) -> Any:
@@ -125,7 +125,7 @@ class OnnxRuntimeEngine:
     def _load_error(self, what: str, error: BaseException) -> Exception:
         text = f"ONNX Runtime {self._ort.__version__} {what} '{self._graph.name}'"
         reason = _in_short(error)
-        if any(sign in reason.lower() for sign in _OUT_OF_MEMORY):
+        if _is_out_of_memory(reason):
             return EngineError(f"{text}: {reason}")
         return ModelError(f"{text}: {reason}; export it again with standard operators, opset=17")
 
@@ -150,6 +150,17 @@ def _errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
     state = importlib.import_module(f"{ort.__name__}.capi.onnxruntime_pybind11_state")
     own = (value for value in vars(state).values() if isinstance(value, type))
     return (*(e for e in own if issubclass(e, Exception)), RuntimeError, MemoryError)
+
+
+def _run_error(error: BaseException) -> EngineError:
+    reason = _in_short(error)
+    if _is_out_of_memory(reason):
+        return EngineOutOfMemory(f"ONNX Runtime ran out of memory: {reason}")
+    return EngineError(f"ONNX Runtime failed: {reason}")
+
+
+def _is_out_of_memory(reason: str) -> bool:
+    return any(sign in reason.lower() for sign in _OUT_OF_MEMORY)
 
 
 def _in_short(error: BaseException) -> str:

@@ -3,35 +3,53 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from queue import SimpleQueue
-from typing import Callable, Deque, Optional, Tuple
+from typing import Callable, List, Optional, Protocol, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S, Clock
-from edge.errors import EngineError
 from edge.geometry import Image
-from edge.inference.engine import Engine
-from edge.records import Batch, BatchResult, OnBatchResult, Slot
+from edge.records import Batch, BatchResult, Lane, OnBatchResult
 from edge.threads import OnFailure, SupervisedThread
 
-ReleaseSlot = Callable[[Slot], None]
-"""Gets a slot back as soon as nobody reads its rows; by then one more batch can be taken."""
+OnRoom = Callable[[], None]
+"""Told that a batch's slot is free and one more batch can be taken; must return at once."""
+
+
+class Infer(Protocol):
+    """An engine that takes any number of frames."""
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        """Runs frames uint8 [n, H, W, 3]; float32 [n, K, 6]. Raises EngineError."""
+
+
+class BatchQueue(Protocol):
+    """Decides which batch goes next."""
+
+    def put(self, batch: Batch) -> None:
+        """Adds a batch; never blocks."""
+
+    def get(self) -> Optional[Batch]:
+        """Waits for the next batch; None once the queue is closed and empty."""
+
+    def close(self) -> None:
+        """Lets `get` return None after what is queued."""
 
 
 class Pipeline:
     """One thread infers, another hands results on, so the engine never waits for a consumer.
 
     A batch is in flight from `submit` until its result is about to be handed on; while a slow
-    consumer has one result, `depth` batches more are taken and no further. An exception of the
-    engine or of `on_result` reaches `on_failure` once; no batch is taken after it.
+    consumer has one result, `depth` shared batches more are taken and no further. An exception
+    of the engine or of `on_result` reaches `on_failure` once; no batch is taken after it.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Infer,
+        queue: BatchQueue,
         on_result: OnBatchResult,
         clock: Clock,
         on_failure: OnFailure,
@@ -40,24 +58,25 @@ class Pipeline:
         if depth < 1:
             raise ValueError(f"depth must be positive, got {depth}")
         self._engine = engine
+        self._queue = queue
         self._on_result = on_result
         self._clock = clock
         self._on_failure = on_failure
         self._depth = depth
         self._lock = threading.Lock()
-        self._in_flight: Deque[Batch] = deque()
+        self._in_flight: List[Batch] = []
         self._busy_ns = 0
         self._is_open = True
         self._is_cancelled = False
-        self._to_infer: SimpleQueue[Optional[Batch]] = SimpleQueue()
         self._to_hand_on: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
         self._threads: Tuple[SupervisedThread, ...] = ()
 
-    def start(self, release: ReleaseSlot) -> None:
-        """Starts both threads; `release` comes from whoever feeds the pipeline."""
+    def start(self, on_room: OnRoom) -> None:
+        """Starts both threads; `on_room` comes from whoever feeds the pipeline."""
 
         def hand_on(result: BatchResult) -> None:
-            release(result.batch.slot)
+            result.batch.slot.release()
+            on_room()
             self._on_result(result)
 
         bodies = {"inference": self._infer_all, "results": lambda: self._hand_on_all(hand_on)}
@@ -68,16 +87,20 @@ class Pipeline:
             thread.start()
 
     def can_take(self) -> bool:
-        """Tells whether a batch submitted now keeps within `depth`."""
+        """Tells whether a shared batch submitted now keeps within `depth`.
+
+        Priority batches do not count: each has a slot of its own, and overtakes.
+        """
         with self._lock:
-            return self._is_open and len(self._in_flight) < self._depth
+            shared = sum(batch.lane is Lane.BATCH for batch in self._in_flight)
+            return self._is_open and shared < self._depth
 
     def submit(self, batch: Batch) -> None:
         """Takes a closed batch without blocking; after a stop it counts as abandoned."""
         with self._lock:
             self._in_flight.append(batch)
             if self._is_open:
-                self._to_infer.put(batch)
+                self._queue.put(batch)
 
     @property
     def in_flight(self) -> int:
@@ -105,7 +128,7 @@ class Pipeline:
         """
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         self._close()
-        self._to_infer.put(None)
+        self._queue.close()
         has_ended = True
         for thread in self._threads:
             left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
@@ -129,7 +152,7 @@ class Pipeline:
     def _infer_all(self) -> None:
         try:
             while True:
-                batch = self._to_infer.get()
+                batch = self._queue.get()
                 if batch is None or self._is_cancelled:
                     return
                 self._to_hand_on.put(self._infer(batch))
@@ -139,11 +162,7 @@ class Pipeline:
 
     def _infer(self, batch: Batch) -> BatchResult:
         started_ns = self._clock.monotonic_ns()
-        detections = infer_in_chunks(self._engine, batch.frames)
-        if len(detections) != len(batch.items):
-            raise EngineError(
-                f"the engine gave results for {len(detections)} of {len(batch.items)} frames"
-            )
+        detections = self._engine.infer(batch.frames)
         done_ns = self._clock.monotonic_ns()
         with self._lock:
             self._busy_ns += done_ns - started_ns
@@ -164,14 +183,5 @@ class Pipeline:
         with self._lock:
             if self._is_cancelled:
                 return False
-            self._in_flight.popleft()
+            self._in_flight.remove(batch)
             return True
-
-
-def infer_in_chunks(engine: Engine, frames: Image) -> NDArray[np.float32]:
-    """Runs frames [n, H, W, 3] of any n in chunks the engine can take; [n, K, 6] in order."""
-    size = engine.info.max_batch
-    if len(frames) <= size:
-        return engine.infer(frames)
-    starts = range(0, len(frames), size)
-    return np.concatenate([engine.infer(frames[start : start + size]) for start in starts])

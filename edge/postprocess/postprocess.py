@@ -52,8 +52,7 @@ class Postprocessor:
         return FrameResult(
             info=item.info,
             detections=detections,
-            batch_id=result.batch.batch_id,
-            batch_size=len(result.batch.items),
+            batch=result.batch.info,
             closed_ns=result.batch.closed_ns,
             inferred_ns=result.done_ns,
             finished_ns=clock.monotonic_ns(),

@@ -46,6 +46,10 @@ class BatchPart(Part):
 
     id: Count
     size: Annotated[int, Field(ge=1)]
+    lane: records.Lane = Field(description="priority: it left at once and alone.")
+    align_error_ms: float = Field(
+        ge=0, description="Time between the captures of the batch's oldest and newest frame."
+    )
 
 
 class Size(Part):
@@ -111,7 +115,7 @@ def detections_payload(
             "ts_source": info.ts_source,
             "clock_synced": is_clock_synced,
             "latency_ms": _latency(result),
-            "batch": {"id": result.batch_id, "size": result.batch_size},
+            "batch": _batch(result.batch),
             "model": model.name,
             "precision": model.precision,
             "frame": {"w": width, "h": height},
@@ -119,6 +123,15 @@ def detections_payload(
             "detections": _objects(result.detections, info.size_wh, model),
         }
     )
+
+
+def _batch(batch: records.BatchInfo) -> Dict[str, Any]:
+    return {
+        "id": batch.batch_id,
+        "size": batch.size,
+        "lane": batch.lane,
+        "align_error_ms": _ms(batch.align_error_ns),
+    }
 
 
 def _latency(result: records.FrameResult) -> Dict[str, float]:
@@ -332,6 +345,7 @@ class CameraStats(Payload):
     frames_inferred: Count
     detections: Count
     reconnects: Count
+    deadline_missed: Count = Field(description="Results later than the camera's deadline_ms.")
     dropped: Dict[str, Count] = Field(description="Frames that were read but not told, by cause.")
     latency_ms_p50: Optional[float] = Field(None, description="Capture to result.")
     latency_ms_p99: Optional[float] = Field(None, description="Capture to result.")
@@ -349,6 +363,7 @@ def camera_stats_payload(counters: records.CameraCounters, header: Header) -> Ca
         frames_inferred=counters.frames_inferred,
         detections=counters.detections,
         reconnects=counters.reconnects,
+        deadline_missed=counters.deadline_missed,
         dropped={cause.value: counters.dropped.get(cause, 0) for cause in records.DropCause},
         latency_ms_p50=_rounded(counters.latency_ms_p50),
         latency_ms_p99=_rounded(counters.latency_ms_p99),

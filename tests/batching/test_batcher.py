@@ -1,11 +1,13 @@
-"""The batcher with real threads, real letterboxing and a sink whose speed the test decides."""
+"""Both lanes with real letterboxing in real threads, and a sink whose speed the test decides."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
-from typing import Callable, Dict, List, Optional
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -13,8 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.batching.batcher import Batcher
+from edge.batching.drawing import Drawer
+from edge.batching.feed import Feed
+from edge.batching.policy import BatchPolicy
+from edge.batching.priority_lane import PriorityLane
 from edge.batching.ring import SlotRing
-from edge.clock import SystemClock
+from edge.batching.shared_lane import SharedLane
+from edge.clock import NS_PER_MS, SystemClock
 from edge.config.schema import BatchingConfig
 from edge.geometry import Image
 from edge.records import (
@@ -22,6 +29,7 @@ from edge.records import (
     DropCause,
     Frame,
     FrameInfo,
+    Lane,
     Preprocessing,
     TimestampSource,
 )
@@ -29,8 +37,8 @@ from edge.records import (
 MODEL_WH = (64, 48)
 
 
-class Feed:
-    """A mailbox that counts."""
+class Box:
+    """A camera's mailbox."""
 
     def __init__(self, camera: str, wake: Callable[[], None]) -> None:
         self.camera = camera
@@ -40,15 +48,11 @@ class Feed:
         self._lock = threading.Lock()
         self._waiting: Optional[Frame] = None
 
-    def send(self, image: Image) -> None:
-        info = FrameInfo(
-            self.camera,
-            self.sent,
-            (image.shape[1], image.shape[0]),
-            time.monotonic_ns(),
-            0,
-            TimestampSource.RECEIVE,
-        )
+    def send(self, image: Image, captured_ns: Optional[int] = None) -> None:
+        now_ns = time.monotonic_ns() if captured_ns is None else captured_ns
+        size_wh = (image.shape[1], image.shape[0])
+        source = TimestampSource.RECEIVE
+        info = FrameInfo(self.camera, self.sent, size_wh, now_ns, 0, source)
         with self._lock:
             self.sent += 1
             if self._waiting is not None:
@@ -71,11 +75,11 @@ class Feed:
 
 
 class Gate:
-    """A pipeline of one batch that finishes when the test says so."""
+    """A pipeline of one shared batch that takes more when the test says so."""
 
-    def __init__(self, ring: SlotRing) -> None:
-        self._ring = ring
+    def __init__(self) -> None:
         self.busy = False
+        self.holds_slots = False
         self.batches: List[Batch] = []
         self.pixels: List[Image] = []
         self.arrived = threading.Event()
@@ -86,34 +90,64 @@ class Gate:
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
         self.pixels.append(batch.frames.copy())
-        self._ring.release(batch.slot)
+        if not self.holds_slots:
+            batch.slot.release()
         self.arrived.set()
+
+    def cameras(self) -> List[List[str]]:
+        return [[item.info.camera for item in batch.items] for batch in self.batches]
 
 
 class Rig:
     """A batcher over named cameras, driven step by step on the test's own thread."""
 
     def __init__(
-        self, cameras: int, target: int = 4, max_wait_ms: float = 0, slots: int = 2
+        self,
+        cameras: int,
+        slots: int = 2,
+        priority: Sequence[int] = (),
+        max_staleness_ms: Optional[float] = None,
+        **config: Optional[float],
     ) -> None:
-        self.ring = SlotRing(slots, target, MODEL_WH)
-        self.gate = Gate(self.ring)
-        self.feeds: Dict[str, Feed] = {
-            f"cam{number}": Feed(f"cam{number}", self.wake) for number in range(cameras)
-        }
+        settings = BatchingConfig.model_validate({"target": 4, "max_wait_ms": 0, **config})
+        self.gate = Gate()
         self.failures: List[BaseException] = []
+        self.feeds = {f"cam{n}": Box(f"cam{n}", self.wake) for n in range(cameras)}
+        self.ring = SlotRing(slots, settings.target, MODEL_WH)
+        clock, ids, pool = SystemClock(), itertools.count(1), ThreadPoolExecutor(2)
+        drawer = Drawer(Preprocessing(MODEL_WH), pool, self.wake, keep_images=True)
+        feeds = [Feed(box, max_staleness_ms) for box in self.feeds.values()]
+        reserved = {feeds[number]: SlotRing(1, 1, MODEL_WH) for number in priority}
+        shared = [feed for feed in feeds if feed not in reserved]
+        self.policy = BatchPolicy(settings)
         self.batcher = Batcher(
-            BatchingConfig(target=target, max_wait_ms=max_wait_ms, letterbox_threads=2),
-            Preprocessing(MODEL_WH),
-            list(self.feeds.values()),
-            self.ring,
-            SystemClock(),
-            keep_images=True,
+            PriorityLane(reserved, drawer, ids, clock),
+            SharedLane(self.policy, shared, drawer, self.ring, ids, clock),
+            pool,
+            clock,
         )
+        self._pool = pool
 
     def wake(self) -> None:
         if hasattr(self, "batcher"):
             self.batcher.wake()
+
+    def step(self) -> None:
+        """One step of the lanes, and one more once every drawing is done."""
+        self.batcher.step(self.gate)
+        # Both of the pool's threads and this one meet here: nothing is being drawn any more.
+        meeting = threading.Barrier(3, timeout=30)
+        jobs = [self._pool.submit(meeting.wait) for _ in range(2)]
+        meeting.wait()
+        for job in jobs:
+            job.result()
+        self.batcher.step(self.gate)
+
+    def expect_all(self) -> None:
+        """Lets the policy know every camera as one that delivers."""
+        for camera in self.feeds:
+            info = FrameInfo(camera, -1, (8, 8), 0, 0, TimestampSource.RECEIVE)
+            self.policy.arrivals.admitted(info, time.monotonic_ns())
 
     def on_failure(self, name: str, error: BaseException) -> None:
         self.failures.append(error)
@@ -123,13 +157,16 @@ def grey(level: int, size_wh: tuple[int, int] = (128, 96)) -> Image:
     return np.full((size_wh[1], size_wh[0], 3), level, np.uint8)
 
 
+def undrawable() -> Image:
+    return np.zeros((96, 128, 4), np.uint8)  # four channels
+
+
 def test_a_batch_holds_each_cameras_frame_in_its_row() -> None:
     rig = Rig(cameras=3)
     for level, feed in enumerate(rig.feeds.values()):
         feed.send(grey(50 * level))
-    rig.batcher.step(rig.gate)
-    (batch,) = rig.gate.batches
-    assert [item.info.camera for item in batch.items] == ["cam0", "cam1", "cam2"]
+    rig.step()
+    assert rig.gate.cameras() == [["cam0", "cam1", "cam2"]]
     for level, row in enumerate(rig.gate.pixels[0]):
         assert row.min() == row.max() == 50 * level
 
@@ -140,13 +177,10 @@ def test_at_saturation_the_newest_frame_takes_over_its_cameras_row() -> None:
     rig.feeds["cam1"].send(grey(7))
     for level in (10, 20, 30):
         rig.feeds["cam0"].send(grey(level))
-        rig.batcher.step(rig.gate)
-        open_slot = rig.batcher._open
-        assert open_slot is not None
-        open_slot.rows["cam0"].drawing.result(timeout=10)
+        rig.step()
     assert rig.gate.batches == []
     rig.gate.busy = False
-    rig.batcher.step(rig.gate)
+    rig.step()
     (batch,) = rig.gate.batches
     by_camera = {item.info.camera: (number, item) for number, item in enumerate(batch.items)}
     row, item = by_camera["cam0"]
@@ -156,25 +190,40 @@ def test_at_saturation_the_newest_frame_takes_over_its_cameras_row() -> None:
     assert rig.feeds["cam1"].dropped == {}
 
 
+def test_a_cameras_share_of_rows_moves_on_with_its_newest_frames() -> None:
+    rig = Rig(cameras=1, max_frames_per_camera=3)
+    rig.gate.busy = True
+    for level in range(5):
+        rig.feeds["cam0"].send(grey(level))
+        rig.step()
+    rig.gate.busy = False
+    rig.step()
+    (batch,) = rig.gate.batches
+    assert sorted(item.info.frame_id for item in batch.items) == [2, 3, 4]
+    levels = [int(row[20, 20, 0]) for row in rig.gate.pixels[0]]
+    assert levels == [item.info.frame_id for item in batch.items]
+    assert rig.feeds["cam0"].dropped == {DropCause.SUPERSEDED: 2}
+
+
 def test_a_frame_that_cannot_be_drawn_leaves_no_hole() -> None:
     rig = Rig(cameras=3)
     rig.feeds["cam0"].send(grey(10))
-    rig.feeds["cam1"].send(np.zeros((96, 128, 4), np.uint8))  # four channels: resize refuses
+    rig.feeds["cam1"].send(undrawable())
     rig.feeds["cam2"].send(grey(30))
-    rig.batcher.step(rig.gate)
-    (batch,) = rig.gate.batches
-    assert [item.info.camera for item in batch.items] == ["cam0", "cam2"]
+    rig.step()
+    assert rig.gate.cameras() == [["cam0", "cam2"]]
     assert [row.max() for row in rig.gate.pixels[0]] == [10, 30]
     assert rig.feeds["cam1"].dropped == {DropCause.ABORTED: 1}
 
 
-def test_a_batch_of_undrawable_frames_only_gives_its_slot_back() -> None:
-    rig = Rig(cameras=1, slots=1)
+@pytest.mark.parametrize("priority", [(), (0,)], ids=["shared", "priority"])
+def test_an_undrawable_frame_gives_its_slot_back(priority: tuple[int, ...]) -> None:
+    rig = Rig(cameras=1, slots=1, priority=priority)
     for _ in range(3):
-        rig.feeds["cam0"].send(np.zeros((96, 128, 4), np.uint8))
-        rig.batcher.step(rig.gate)
+        rig.feeds["cam0"].send(undrawable())
+        rig.step()
     rig.feeds["cam0"].send(grey(9))
-    rig.batcher.step(rig.gate)
+    rig.step()
     assert len(rig.gate.batches) == 1
     assert rig.feeds["cam0"].dropped == {DropCause.ABORTED: 3}
 
@@ -184,66 +233,162 @@ def test_without_a_free_slot_frames_wait_in_their_mailboxes() -> None:
     taken = rig.ring.acquire()
     assert taken is not None
     rig.feeds["cam0"].send(grey(1))
-    assert rig.batcher.step(rig.gate) is None
+    rig.step()
     assert rig.feeds["cam0"].peek() is not None
-    rig.ring.release(taken)
-    rig.batcher.step(rig.gate)
+    taken.release()
+    rig.step()
     assert len(rig.gate.batches) == 1
+
+
+def test_stale_frames_are_counted_before_and_after_they_are_drawn() -> None:
+    rig = Rig(cameras=2, max_staleness_ms=1000)
+    old_ns = time.monotonic_ns() - 5_000 * NS_PER_MS
+    rig.feeds["cam0"].send(grey(1), old_ns)
+    rig.step()
+    assert rig.feeds["cam0"].dropped == {DropCause.STALE: 1}
+    rig.gate.busy = True
+    rig.feeds["cam0"].send(grey(1), time.monotonic_ns() - 800 * NS_PER_MS)
+    rig.feeds["cam1"].send(grey(2), time.monotonic_ns() + 3_600_000 * NS_PER_MS)
+    rig.step()
+    time.sleep(0.3)  # drawn, and grown stale while the pipeline was busy
+    rig.gate.busy = False
+    rig.step()
+    assert rig.gate.cameras() == [["cam1"]]
+    assert rig.gate.pixels[0][0].max() == 2
+    assert rig.feeds["cam0"].dropped == {DropCause.STALE: 2}
+
+
+def test_a_priority_frame_leaves_at_once_and_alone() -> None:
+    rig = Rig(cameras=3, priority=[1], max_wait_ms=1000)
+    rig.expect_all()
+    rig.feeds["cam0"].send(grey(1))
+    rig.step()
+    rig.feeds["cam1"].send(grey(2))
+    rig.step()
+    (batch,) = rig.gate.batches
+    assert (batch.lane, rig.gate.cameras()) == (Lane.PRIORITY, [["cam1"]])
+    assert int(rig.gate.pixels[0][0, 20, 20, 0]) == 2
+    # The shared slot was neither closed nor disturbed.
+    assert "1 rows bound" in repr(rig.batcher)
+
+
+def test_a_busy_pipeline_does_not_hold_a_priority_frame() -> None:
+    rig = Rig(cameras=2, priority=[0])
+    rig.gate.busy = True
+    rig.feeds["cam0"].send(grey(1))
+    rig.feeds["cam1"].send(grey(2))
+    rig.step()
+    assert rig.gate.cameras() == [["cam0"]]
+
+
+def test_a_priority_camera_has_one_frame_on_the_way_and_then_its_newest() -> None:
+    rig = Rig(cameras=1, priority=[0])
+    rig.gate.holds_slots = True
+    for level in range(4):
+        rig.feeds["cam0"].send(grey(level))
+        rig.step()
+    assert len(rig.gate.batches) == 1
+    rig.gate.batches[0].slot.release()
+    rig.step()
+    assert [batch.items[0].info.frame_id for batch in rig.gate.batches] == [0, 3]
+    assert rig.feeds["cam0"].dropped == {DropCause.SUPERSEDED: 2}
+
+
+def test_aligned_frames_share_a_batch_and_the_error_is_told() -> None:
+    rig = Rig(cameras=3, align_ms=5, max_wait_ms=1000)
+    rig.expect_all()
+    base_ns = time.monotonic_ns()
+    for camera, offset_ms in (("cam0", 0), ("cam1", 4), ("cam2", 300)):
+        rig.feeds[camera].send(grey(1), base_ns + offset_ms * NS_PER_MS)
+        rig.step()
+    # The third is too new: what was together leaves without it.
+    assert rig.gate.cameras()[0] == ["cam0", "cam1"]
+    assert rig.gate.batches[0].info.align_error_ns == 4 * NS_PER_MS
+    rig.feeds["cam0"].send(grey(1), base_ns + 301 * NS_PER_MS)
+    rig.feeds["cam1"].send(grey(1), base_ns + 302 * NS_PER_MS)
+    rig.step()
+    assert sorted(rig.gate.cameras()[1]) == ["cam0", "cam1", "cam2"]
 
 
 def test_the_deadline_alone_sends_a_partial_batch() -> None:
     rig = Rig(cameras=2, max_wait_ms=20)
+    rig.expect_all()
     rig.batcher.start(rig.gate, rig.on_failure)
-    rig.feeds["cam0"].send(grey(1))
-    assert rig.gate.arrived.wait(10)
-    assert rig.batcher.stop(10)
+    rig.feeds["cam0"].send(grey(1))  # the other one is expected, and does not come
+    assert rig.gate.arrived.wait(30)
+    assert rig.batcher.stop(30)
     (batch,) = rig.gate.batches
-    assert batch.closed_ns - batch.opened_ns >= 20_000_000
+    assert len(batch.items) == 1
+    assert batch.closed_ns - batch.opened_ns >= 20 * NS_PER_MS
     assert rig.failures == []
 
 
-def test_stop_sends_off_what_is_bound_and_counts_what_still_waits() -> None:
-    rig = Rig(cameras=1, max_wait_ms=1000, slots=1)
+@pytest.mark.parametrize("priority", [(), (0,)], ids=["shared", "priority"])
+def test_stop_sends_off_what_is_bound_and_counts_what_still_waits(
+    priority: tuple[int, ...],
+) -> None:
+    rig = Rig(cameras=1, max_wait_ms=1000, slots=1, priority=priority)
     rig.gate.busy = True
+    rig.gate.holds_slots = True
     rig.batcher.start(rig.gate, rig.on_failure)
-    rig.feeds["cam0"].send(grey(1))
-    assert rig.batcher.stop(10)
+    for _ in range(3):
+        rig.feeds["cam0"].send(grey(1))
+    assert rig.batcher.stop(30)
     feed = rig.feeds["cam0"]
     inferred = sum(len(batch.items) for batch in rig.gate.batches)
-    assert inferred + sum(feed.dropped.values()) == feed.sent == 1
+    assert inferred + sum(feed.dropped.values()) == feed.sent == 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     actions=st.lists(
-        st.tuples(st.sampled_from(["send", "step", "busy", "free"]), st.integers(0, 4)),
+        st.tuples(
+            st.sampled_from(["send", "send", "step", "busy", "free", "hold", "let go", "spoil"]),
+            st.integers(0, 5),
+        ),
         max_size=60,
-    )
+    ),
+    align_ms=st.sampled_from([None, 0.01, 1000.0]),
+    per_camera=st.integers(1, 3),
 )
 def test_every_frame_is_inferred_once_or_counted_and_order_is_kept(
-    actions: list[tuple[str, int]],
+    actions: list[tuple[str, int]], align_ms: Optional[float], per_camera: int
 ) -> None:
-    rig = Rig(cameras=5, target=3)
+    rig = Rig(
+        cameras=6, target=3, priority=[5], max_frames_per_camera=per_camera, align_ms=align_ms
+    )
+    let_go = 0
     for action, camera in actions:
-        if action == "send":
-            rig.feeds[f"cam{camera}"].send(grey(camera))
+        if action in ("send", "spoil"):
+            rig.feeds[f"cam{camera}"].send(grey(camera) if action == "send" else undrawable())
         elif action == "step":
             rig.batcher.step(rig.gate)
+        elif action in ("hold", "let go"):
+            rig.gate.holds_slots = action == "hold"
         else:
             rig.gate.busy = action == "busy"
-    rig.gate.busy = False
+    let_go = sum(1 for batch in rig.gate.batches)
+    rig.gate.holds_slots = True
     rig.batcher.start(rig.gate, rig.on_failure)
-    assert rig.batcher.stop(10)
+    assert rig.batcher.stop(30)
+    assert rig.failures == []
+    assert let_go <= len(rig.gate.batches)
+    check_accounts(rig, align_ms)
+
+
+def check_accounts(rig: Rig, align_ms: Optional[float]) -> None:
+    """No frame twice, none lost uncounted, order per camera kept, alignment kept."""
     inferred: Dict[str, List[int]] = {name: [] for name in rig.feeds}
     for batch in rig.gate.batches:
         assert 1 <= len(batch.items) <= 3
-        for item in batch.items:
+        assert len(batch.items) == 1 or batch.lane is Lane.BATCH
+        if align_ms is not None:
+            assert batch.info.align_error_ns <= align_ms * NS_PER_MS
+        for item in sorted(batch.items, key=lambda item: item.info.captured_ns):
             inferred[item.info.camera].append(item.info.frame_id)
     for name, feed in rig.feeds.items():
         assert inferred[name] == sorted(set(inferred[name]))
         assert len(inferred[name]) + sum(feed.dropped.values()) == feed.sent
-    assert repr(rig.ring) == "<SlotRing 2 of 2 slots free>"
-    assert rig.failures == []
 
 
 def test_a_failing_sink_is_reported_not_swallowed() -> None:
@@ -259,9 +404,9 @@ def test_a_failing_sink_is_reported_not_swallowed() -> None:
         rig.on_failure(name, error)
         failed.set()
 
-    rig.batcher.start(Broken(rig.ring), on_failure)
+    rig.batcher.start(Broken(), on_failure)
     rig.feeds["cam0"].send(grey(1))
-    assert failed.wait(10)
+    assert failed.wait(30)
     assert "sink is gone" in str(rig.failures[0])
 
 
@@ -269,7 +414,7 @@ def test_a_failing_sink_is_reported_not_swallowed() -> None:
 def test_sources_of_any_shape_fit_into_the_row(size_wh: tuple[int, int]) -> None:
     rig = Rig(cameras=1)
     rig.feeds["cam0"].send(grey(200, size_wh))
-    rig.batcher.step(rig.gate)
+    rig.step()
     (batch,) = rig.gate.batches
     assert batch.items[0].letterbox.source_wh == size_wh
     assert set(np.unique(rig.gate.pixels[0])) <= {114, 200}

@@ -1,14 +1,34 @@
 from __future__ import annotations
 
+from typing import Any, List, Optional
+
 import pytest
 
-from edge.batching.policy import BatchPolicy, Decision, TurnOrder
+from edge.batching.policy import BatchPolicy, Decision, Placement, Rider, TurnOrder, is_stale
 from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig
+from edge.records import FrameInfo, TimestampSource
 
 OPENED_NS = 1_000 * NS_PER_MS
 CLOSE = Decision(close=True)
 IDLE = Decision(close=False)
+
+
+def policy(cameras: int = 8, **config: Any) -> BatchPolicy:
+    """A policy that has just seen a frame of each of so many cameras."""
+    made = BatchPolicy(BatchingConfig(**{"target": 4, "max_wait_ms": 10, **config}))
+    for number in range(cameras):
+        info = FrameInfo(f"cam{number}", 0, (8, 8), OPENED_NS, 0, TimestampSource.RECEIVE)
+        made.arrivals.admitted(info, OPENED_NS)
+    return made
+
+
+def rider(number: int, captured_ms: float = 1_000) -> Rider:
+    return Rider(f"cam{number}", int(captured_ms * NS_PER_MS))
+
+
+def riders(count: int) -> List[Rider]:
+    return [rider(number) for number in range(count)]
 
 
 def until(ms_after_open: float) -> Decision:
@@ -33,30 +53,99 @@ def until(ms_after_open: float) -> Decision:
 def test_closes_on_full_or_on_deadline_but_only_into_a_free_pipeline(
     occupied: int, cameras: int, can_take: bool, waited_ms: float, expected: Decision
 ) -> None:
-    policy = BatchPolicy(BatchingConfig(target=4, max_wait_ms=10))
     now_ns = OPENED_NS + int(waited_ms * NS_PER_MS)
-    assert policy.decide(occupied, OPENED_NS, cameras, can_take, now_ns) == expected
+    decision = policy(cameras).decide(riders(occupied), OPENED_NS, [], can_take, now_ns)
+    assert decision == expected
 
 
 def test_no_wait_closes_with_the_first_frame() -> None:
-    policy = BatchPolicy(BatchingConfig(target=4, max_wait_ms=0))
-    assert policy.decide(1, OPENED_NS, 8, True, OPENED_NS) == CLOSE
+    made = policy(max_wait_ms=0)
+    assert made.decide(riders(1), OPENED_NS, [], True, OPENED_NS) == CLOSE
+
+
+def test_a_silent_camera_is_not_waited_for() -> None:
+    made = policy(cameras=2)
+    later_ns = OPENED_NS + 1_001 * NS_PER_MS
+    info = FrameInfo("cam0", 30, (8, 8), later_ns, 0, TimestampSource.RECEIVE)
+    made.arrivals.admitted(info, later_ns)
+    assert made.decide([rider(0)], later_ns, [], True, later_ns) == CLOSE
+
+
+def test_with_more_frames_per_camera_one_camera_alone_does_not_fill_the_slot() -> None:
+    made = policy(cameras=1, max_frames_per_camera=3)
+    assert made.decide(riders(1), OPENED_NS, [], True, OPENED_NS) == until(10)
+    three = [rider(0, 1_000 + n) for n in range(3)]
+    assert made.decide(three, OPENED_NS, [], True, OPENED_NS) == CLOSE
+
+
+@pytest.mark.parametrize(
+    ("bound", "camera", "per_camera", "expected"),
+    [
+        pytest.param([], 0, 1, Placement.NEW_ROW, id="empty slot"),
+        pytest.param([1, 2], 0, 1, Placement.NEW_ROW, id="free row"),
+        pytest.param([0, 1], 0, 1, Placement.OWN_ROW, id="its row is taken over"),
+        pytest.param([0, 1], 0, 2, Placement.NEW_ROW, id="its second of two"),
+        pytest.param([0, 0, 1], 0, 2, Placement.OWN_ROW, id="its share is used up"),
+        pytest.param([1, 2, 3, 4], 0, 1, Placement.WAIT, id="full of others"),
+        pytest.param([0, 1, 2, 3], 0, 1, Placement.OWN_ROW, id="full, with its own"),
+        pytest.param([0, 1, 2, 3], 0, 2, Placement.OWN_ROW, id="full below its share"),
+    ],
+)
+def test_where_a_frame_goes(
+    bound: List[int], camera: int, per_camera: int, expected: Placement
+) -> None:
+    made = policy(max_frames_per_camera=per_camera)
+    assert made.place([rider(number) for number in bound], rider(camera, 1_001)) is expected
+
+
+@pytest.mark.parametrize(
+    ("bound_ms", "frame_ms", "expected"),
+    [
+        pytest.param([], 1_000, Placement.NEW_ROW, id="nothing to align with"),
+        pytest.param([1_000], 1_005, Placement.NEW_ROW, id="just within"),
+        pytest.param([1_000], 1_005.001, Placement.WAIT, id="just too new"),
+        pytest.param([1_005.001], 1_000, Placement.WAIT, id="just too old"),
+        pytest.param([1_000, 1_004], 1_006, Placement.WAIT, id="too new for the oldest"),
+        pytest.param([1_000, 1_004], 1_002, Placement.NEW_ROW, id="in between"),
+    ],
+)
+def test_only_frames_captured_together_share_a_batch(
+    bound_ms: List[float], frame_ms: float, expected: Placement
+) -> None:
+    made = policy(align_ms=5)
+    bound = [rider(number + 1, ms) for number, ms in enumerate(bound_ms)]
+    assert made.place(bound, rider(0, frame_ms)) is expected
+
+
+def test_a_row_that_is_given_up_does_not_count_for_alignment() -> None:
+    made = policy(align_ms=5)
+    assert made.place([rider(0, 1_000)], rider(0, 1_500)) is Placement.OWN_ROW
+    assert made.place([rider(0, 1_000), rider(1, 1_001)], rider(0, 1_500)) is Placement.WAIT
+
+
+@pytest.mark.parametrize(
+    ("align_ms", "waiting_ms", "expected"),
+    [
+        pytest.param(5, 1_005.001, CLOSE, id="too new: what could join is late"),
+        pytest.param(5, 1_005, until(10), id="still joins"),
+        pytest.param(5, 990, until(10), id="too old waits for the next slot"),
+        pytest.param(None, 9_999, until(10), id="without alignment"),
+    ],
+)
+def test_a_frame_too_new_for_the_riders_closes_the_slot(
+    align_ms: Optional[float], waiting_ms: float, expected: Decision
+) -> None:
+    made = policy(align_ms=align_ms)
+    waiting = [rider(7, waiting_ms)]
+    assert made.decide([rider(0, 1_000)], OPENED_NS, waiting, True, OPENED_NS) == expected
+    assert made.decide([rider(0, 1_000)], OPENED_NS, waiting, False, OPENED_NS) == IDLE
 
 
 def test_turns_go_to_whoever_waited_longest() -> None:
     turns = TurnOrder()
     for camera in ("a", "b", "c", "a"):
-        turns.admitted(camera, 0)
+        turns.admitted(camera)
     assert turns.sorted(["a", "b", "c", "new"]) == ["new", "b", "c", "a"]
-
-
-def test_a_camera_counts_as_delivering_for_a_second() -> None:
-    turns = TurnOrder()
-    turns.admitted("slow", 0)
-    turns.admitted("fast", 500 * NS_PER_MS)
-    assert turns.delivering(1_000 * NS_PER_MS) == 2
-    assert turns.delivering(1_001 * NS_PER_MS) == 1
-    assert turns.delivering(1_501 * NS_PER_MS) == 0
 
 
 def test_more_cameras_than_rows_starve_nobody() -> None:
@@ -65,6 +154,14 @@ def test_more_cameras_than_rows_starve_nobody() -> None:
     served = dict.fromkeys(cameras, 0)
     for _ in range(10):  # ten slots of eight rows for twenty cameras that always wait
         for camera in turns.sorted(cameras)[:8]:
-            turns.admitted(camera, 0)
+            turns.admitted(camera)
             served[camera] += 1
     assert set(served.values()) == {4}
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "limit_ms", "expected"),
+    [(100, 100, False), (100.001, 100, True), (1e6, None, False)],
+)
+def test_staleness(age_ms: float, limit_ms: Optional[float], expected: bool) -> None:
+    assert is_stale(0, limit_ms, int(age_ms * NS_PER_MS)) is expected

@@ -15,7 +15,7 @@ def test_hands_out_each_slot_once_and_then_none() -> None:
     assert first.rows.shape == (3, 16, 32, 3)
     assert ring.acquire() is None
     assert repr(ring) == "<SlotRing 0 of 2 slots free>"
-    ring.release(first)
+    first.release()
     assert ring.acquire() is first
 
 
@@ -23,6 +23,6 @@ def test_a_slot_released_twice_is_refused() -> None:
     ring = SlotRing(1, 1, (8, 8))
     slot = ring.acquire()
     assert isinstance(slot, Slot)
-    ring.release(slot)
+    slot.release()
     with pytest.raises(ValueError, match="released twice"):
-        ring.release(slot)
+        slot.release()

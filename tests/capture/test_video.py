@@ -181,8 +181,9 @@ def test_a_device_that_is_no_camera_is_named(device: str, words: str) -> None:
 SILENT_SCRIPT = """
 import sys, cv2
 from pathlib import Path
-from edge.capture.video import VideoFile
+from edge.capture.video import VideoFile, silence_decoders
 from edge.errors import CaptureError
+silence_decoders()
 try:
     VideoFile(Path(sys.argv[1]), loop=False).open()
 except CaptureError as error:

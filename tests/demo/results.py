@@ -8,6 +8,7 @@ import numpy as np
 
 from edge.geometry import Image
 from edge.records import (
+    BatchInfo,
     CameraCounters,
     CameraState,
     CameraStatus,
@@ -15,6 +16,7 @@ from edge.records import (
     DropCause,
     FrameInfo,
     FrameResult,
+    Lane,
     PipelineCounters,
     PublisherCounters,
     TimestampSource,
@@ -35,7 +37,8 @@ def frame_result(
 ) -> FrameResult:
     captured_ns = int(at_s * 1e9)
     info = FrameInfo("cam", frame_id, (320, 240), captured_ns, 0, TimestampSource.RECEIVE)
-    return FrameResult(info, detections(count), 1, 1, captured_ns, captured_ns, captured_ns, image)
+    batch = BatchInfo(1, 1, Lane.BATCH, 0)
+    return FrameResult(info, detections(count), batch, captured_ns, captured_ns, captured_ns, image)
 
 
 def pipeline_counters() -> PipelineCounters:

@@ -11,6 +11,7 @@ from edge.geometry import Letterbox
 from edge.health.meters import CameraReading, PipelineMeter
 from edge.records import (
     Batch,
+    BatchInfo,
     BatchItem,
     BatchResult,
     CameraState,
@@ -19,6 +20,7 @@ from edge.records import (
     DropCause,
     FrameInfo,
     FrameResult,
+    Lane,
     Slot,
     TimestampSource,
 )
@@ -42,10 +44,10 @@ def info(camera: str) -> FrameInfo:
     return FrameInfo(camera, 0, (64, 64), 0, 0, TimestampSource.PTS)
 
 
-def batch_result(cameras: List[str], infer_ms: float) -> BatchResult:
-    slot = Slot(0, np.zeros((4, 64, 64, 3), np.uint8))
+def batch_result(cameras: List[str], infer_ms: float, lane: Lane = Lane.BATCH) -> BatchResult:
+    slot = Slot(0, np.zeros((4, 64, 64, 3), np.uint8), lambda _: None)
     items = tuple(BatchItem(info(camera), LETTERBOX) for camera in cameras)
-    batch = Batch(0, slot, items, opened_ns=0, closed_ns=0)
+    batch = Batch(0, slot, items, opened_ns=0, closed_ns=0, lane=lane)
     rows = np.zeros((len(items), 10, 6), np.float32)
     return BatchResult(batch, rows, started_ns=0, done_ns=int(infer_ms * NS_PER_MS))
 
@@ -57,7 +59,8 @@ def frame_result(camera: str, latency_ms: float, objects: int) -> FrameResult:
         np.zeros(objects, np.int64),
     )
     finished_ns = int(latency_ms * NS_PER_MS)
-    return FrameResult(info(camera), detections, 0, 1, 0, 0, finished_ns)
+    batch = BatchInfo(0, 1, Lane.BATCH, 0)
+    return FrameResult(info(camera), detections, batch, 0, 0, finished_ns)
 
 
 @pytest.fixture
@@ -67,7 +70,8 @@ def cameras() -> Dict[str, Camera]:
 
 @pytest.fixture
 def meter(cameras: Dict[str, Camera]) -> PipelineMeter:
-    return PipelineMeter({name: camera.reading for name, camera in cameras.items()}, target=4)
+    readings = {name: camera.reading for name, camera in cameras.items()}
+    return PipelineMeter(readings, target=4, deadlines_ms={"dock": 20.0, "gate": None})
 
 
 def test_before_anything_happened(meter: PipelineMeter) -> None:
@@ -137,3 +141,21 @@ def test_no_frame_is_lost_between_threads(meter: PipelineMeter) -> None:
     for thread in threads:
         thread.join()
     assert meter.counters(0, 0).detections == 8000
+
+
+def test_deadlines_are_counted_where_there_is_one(meter: PipelineMeter) -> None:
+    for latency_ms in (19.0, 20.0, 20.001, 500.0):
+        meter.frame_done(frame_result("dock", latency_ms, 0))
+        meter.frame_done(frame_result("gate", latency_ms, 0))
+    counters = meter.counters(0, 0)
+    assert counters.cameras["dock"].deadline_missed == 2
+    assert counters.cameras["gate"].deadline_missed == 0
+
+
+def test_priority_frames_do_not_count_in_the_fill(meter: PipelineMeter) -> None:
+    meter.batch_done(batch_result(["dock", "gate"], 1))
+    for _ in range(5):
+        meter.batch_done(batch_result(["dock"], 1, Lane.PRIORITY))
+    counters = meter.counters(0, 0)
+    assert counters.batches == 6
+    assert counters.batch_fill == 0.5

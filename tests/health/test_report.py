@@ -83,6 +83,7 @@ def test_two_cameras_are_summed() -> None:
         "infer_fps": 25.0,
         "frames_read_total": 200,
         "reconnects_total": 4,
+        "deadline_missed_total": 0,
         "frames_dropped_total": 10,
         **{f"frames_dropped_{cause.value}_total": 0 for cause in DropCause},
         "frames_dropped_superseded_total": 9,

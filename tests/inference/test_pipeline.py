@@ -8,27 +8,34 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.batching.lane_queue import LaneQueue
 from edge.building.graph import deploy
-from edge.clock import ManualClock, SystemClock
+from edge.clock import Clock, ManualClock, SystemClock
 from edge.config.schema import EngineConfig, ModelConfig
 from edge.errors import EngineError
 from edge.geometry import Image, Letterbox
+from edge.inference.chunks import ChunkedEngine
 from edge.inference.engine import Engine
 from edge.inference.onnxruntime import OnnxRuntimeEngine
-from edge.inference.pipeline import Pipeline, infer_in_chunks
+from edge.inference.pipeline import Pipeline
 from edge.records import (
     Batch,
     BatchItem,
     BatchResult,
     EngineInfo,
     FrameInfo,
+    Lane,
     Slot,
     TimestampSource,
 )
+from edge.threads import OnFailure
 from tests.building.tiny_detectors import TinyDetector, random_frames, reference_detections
 
 HANG_S = 30.0
 INPUT_WH = (8, 8)
+
+RELEASED: List[int] = []
+"""The slots that came back, in order; each bench starts it afresh."""
 
 
 class EchoEngine:
@@ -67,19 +74,31 @@ class EchoEngine:
         self.gate = threading.Semaphore(0)
 
 
+def make_pipeline(
+    engine: Engine,
+    on_result: Callable[[BatchResult], None],
+    clock: Clock,
+    on_failure: OnFailure,
+    depth: int,
+) -> Pipeline:
+    chunked = ChunkedEngine(engine, engine.info.max_batch, lambda cap: None)
+    return Pipeline(chunked, LaneQueue(burst=2), on_result, clock, on_failure, depth)
+
+
 class Bench:
     """A pipeline with everything it tells written down."""
 
     def __init__(self, engine: Engine, depth: int = 1) -> None:
         self.results: List[BatchResult] = []
-        self.released: List[int] = []
+        self.released = RELEASED
+        self.released.clear()
         self.failures: List[Tuple[str, BaseException]] = []
         self.told = threading.Condition()
         self.on_result: Callable[[BatchResult], None] = lambda result: None
-        self.pipeline = Pipeline(engine, self._result, SystemClock(), self._failure, depth)
+        self.pipeline = make_pipeline(engine, self._result, SystemClock(), self._failure, depth)
 
     def start(self) -> Pipeline:
-        self.pipeline.start(self._release)
+        self.pipeline.start(self._room)
         return self.pipeline
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -98,9 +117,8 @@ class Bench:
             self.results.append(result)
             self.told.notify_all()
 
-    def _release(self, slot: Slot) -> None:
+    def _room(self) -> None:
         with self.told:
-            self.released.append(slot.index)
             self.told.notify_all()
 
     def _failure(self, thread: str, error: BaseException) -> None:
@@ -109,13 +127,16 @@ class Bench:
             self.told.notify_all()
 
 
-def batch_of(batch_id: int, size: int = 2, rows: Optional[Image] = None) -> Batch:
+def batch_of(
+    batch_id: int, size: int = 2, rows: Optional[Image] = None, lane: Lane = Lane.BATCH
+) -> Batch:
     if rows is None:
         rows = np.zeros((size + 1, *INPUT_WH, 3), np.uint8)
         rows[:, 0, 0, 0] = [10 * (batch_id % 20) + i for i in range(size + 1)]
     info = FrameInfo("cam", batch_id, INPUT_WH, 1, 2, TimestampSource.RECEIVE)
     items = (BatchItem(info, Letterbox.fit(INPUT_WH, INPUT_WH)),) * size
-    return Batch(batch_id, Slot(batch_id, rows), items, 0, 0)
+    slot = Slot(batch_id, rows, lambda slot: RELEASED.append(slot.index))
+    return Batch(batch_id, slot, items, 0, 0, lane)
 
 
 def firsts(result: BatchResult) -> List[int]:
@@ -274,8 +295,8 @@ def test_stop_without_start() -> None:
 def test_times_and_busy_counter() -> None:
     clock = ManualClock(1_000_000)
     results: List[BatchResult] = []
-    pipeline = Pipeline(EchoEngine(clock=clock), results.append, clock, _fail, 4)
-    pipeline.start(lambda slot: None)
+    pipeline = make_pipeline(EchoEngine(clock=clock), results.append, clock, _fail, 4)
+    pipeline.start(lambda: None)
     pipeline.submit(batch_of(0, 2))
     pipeline.submit(batch_of(1, 8))
     assert pipeline.stop(HANG_S)
@@ -318,8 +339,31 @@ def test_real_engine_end_to_end(tmp_path: Path, fixed_batch: Union[str, int]) ->
         assert result.done_ns >= result.started_ns
 
 
-def test_chunks_without_a_pipeline() -> None:
-    engine = EchoEngine(max_batch=3)
-    batch = batch_of(0, 7)
-    assert infer_in_chunks(engine, batch.frames)[:, 0, 0].tolist() == list(range(7))
-    assert engine.sizes == [3, 3, 1]
+def test_priority_overtakes_what_is_queued_but_not_what_runs() -> None:
+    engine = EchoEngine()
+    engine.hold()
+    bench = Bench(engine, depth=3)
+    pipeline = bench.start()
+    for batch_id in range(3):
+        pipeline.submit(batch_of(batch_id))
+    assert engine.has_begun.wait(HANG_S)  # the first one runs
+    pipeline.submit(batch_of(10, 1, lane=Lane.PRIORITY))
+    assert not pipeline.can_take()
+    engine.let_through(10)
+    assert pipeline.stop(HANG_S)
+    assert [result.batch.batch_id for result in bench.results] == [0, 10, 1, 2]
+
+
+def test_priority_batches_leave_room_for_a_shared_one() -> None:
+    engine = EchoEngine()
+    engine.hold()
+    bench = Bench(engine, depth=1)
+    pipeline = bench.start()
+    for batch_id in range(3):
+        pipeline.submit(batch_of(batch_id, 1, lane=Lane.PRIORITY))
+    assert pipeline.can_take()
+    pipeline.submit(batch_of(3))
+    assert not pipeline.can_take()
+    engine.let_through(10)
+    assert pipeline.stop(HANG_S)
+    assert len(bench.results) == 4

@@ -43,7 +43,7 @@ def batch_result(images: Sequence[Sequence[Row]], k: int = 8) -> BatchResult:
         )
         for i in range(len(images))
     )
-    slot = Slot(0, np.zeros((len(images), *MODEL_WH, 3), np.uint8))
+    slot = Slot(0, np.zeros((len(images), *MODEL_WH, 3), np.uint8), lambda _: None)
     return BatchResult(Batch(9, slot, items, 10, 11), detections, 12, 13)
 
 
@@ -65,8 +65,7 @@ def test_carries_the_frames_identity_and_times() -> None:
     assert [r.info.camera for r in results] == ["cam0", "cam1"]
     assert [r.info.frame_id for r in results] == [40, 41]
     assert [len(r.detections) for r in results] == [1, 2]
-    assert {r.batch_id for r in results} == {9}
-    assert {r.batch_size for r in results} == {2}
+    assert {(r.batch.batch_id, r.batch.size) for r in results} == {(9, 2)}
     assert {(r.closed_ns, r.inferred_ns, r.finished_ns) for r in results} == {(11, 13, 14)}
     assert [int(r.image[0, 0, 0]) for r in results if r.image is not None] == [0, 1]
 

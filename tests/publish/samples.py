@@ -10,6 +10,7 @@ from edge.clock import NS_PER_MS
 from edge.publish.envelope import Header
 from edge.publish.payload import Appliance, HostPart, ServedModel
 from edge.records import (
+    BatchInfo,
     CameraCounters,
     CameraState,
     CameraStatus,
@@ -19,6 +20,7 @@ from edge.records import (
     EngineInfo,
     FrameInfo,
     FrameResult,
+    Lane,
     Preprocessing,
     TimestampSource,
 )
@@ -51,8 +53,7 @@ def frame_result(found: Optional[Detections] = None, frame_id: int = 90317) -> F
             ts_source=TimestampSource.RECEIVE,
         ),
         detections=detections() if found is None else found,
-        batch_id=7,
-        batch_size=6,
+        batch=BatchInfo(7, 6, Lane.BATCH, 2 * NS_PER_MS),
         closed_ns=1_009 * NS_PER_MS,
         inferred_ns=1_027 * NS_PER_MS,
         finished_ns=1_031 * NS_PER_MS,

@@ -54,7 +54,7 @@ def test_detections() -> None:
         "ts_source": "receive",
         "clock_synced": True,
         "latency_ms": {"capture_to_batch": 9.0, "infer": 18.0, "post": 4.0, "total": 31.0},
-        "batch": {"id": 7, "size": 6},
+        "batch": {"id": 7, "size": 6, "lane": "batch", "align_error_ms": 2.0},
         "model": "yolov8n",
         "precision": "fp16",
         "frame": {"w": 1920, "h": 1080},

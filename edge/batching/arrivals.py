@@ -1,0 +1,69 @@
+"""How often the cameras deliver, and how long it pays to wait for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Deque, Dict, List, Tuple
+
+from edge.clock import NS_PER_S
+from edge.records import FrameInfo
+
+# A camera that was silent for this long is not waited for.
+_SILENCE_NS = NS_PER_S
+
+# Long enough that a network camera's pause of half a second (around its I-frames) does not look
+# like a slow camera, short enough that a change of rate is followed within seconds.
+_MEMORY_NS = 2 * NS_PER_S
+_MAX_SAMPLES = 32
+
+# Waiting for less than this many frames only makes the present ones late.
+_WORTHWHILE_FRAMES = 0.5
+
+
+class Arrivals:
+    """Each camera's frame rate, by count over span, from the frames that were admitted.
+
+    Frame ids count every frame the camera delivered, so frames that were replaced before they
+    were seen here count as well.
+    """
+
+    def __init__(self) -> None:
+        self._seen: Dict[str, Deque[Tuple[int, int]]] = {}
+
+    def admitted(self, info: FrameInfo, now_ns: int) -> None:
+        """Notes a frame that came into a slot."""
+        seen = self._seen.setdefault(info.camera, deque(maxlen=_MAX_SAMPLES))
+        if seen and info.frame_id <= seen[-1][1]:
+            seen.clear()  # the camera's source started over
+        seen.append((now_ns, info.frame_id))
+        while len(seen) > 2 and now_ns - seen[0][0] > _MEMORY_NS:
+            seen.popleft()
+
+    def delivering(self, now_ns: int) -> int:
+        """How many cameras delivered a frame within the last second."""
+        return sum(now_ns - seen[-1][0] <= _SILENCE_NS for seen in self._seen.values())
+
+    def rates(self, now_ns: int) -> List[float]:
+        """Frames per second of each delivering camera whose rate is known."""
+        rates: List[float] = []
+        for seen in self._seen.values():
+            (first_ns, first_id), (last_ns, last_id) = seen[0], seen[-1]
+            if last_ns > first_ns and now_ns - last_ns <= _SILENCE_NS:
+                rates.append((last_id - first_id) * NS_PER_S / (last_ns - first_ns))
+        return rates
+
+    def window_ns(self, target: int, limit_ns: int, now_ns: int) -> int:
+        """How long to wait after a slot's first frame, at most `limit_ns`.
+
+        Until the target is likely to be reached, and no longer than the fastest camera takes for
+        its next frame, which would only replace its own; not at all where hardly another frame
+        is to be expected in that time.
+        """
+        rates = self.rates(now_ns)
+        if not rates:
+            return limit_ns
+        total, fastest = sum(rates), max(rates)
+        window_s = min(limit_ns / NS_PER_S, 1.0 / fastest, (target - 1) / total)
+        if (total - fastest) * window_s < _WORTHWHILE_FRAMES:
+            return 0
+        return int(window_s * NS_PER_S)

@@ -1,0 +1,53 @@
+"""Batches on their way to the engine: priority first, but not for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Deque, Dict, Optional
+
+from edge.records import Batch, Lane
+
+
+class LaneQueue:
+    """A queue of batches in which priority ones overtake the others.
+
+    After `burst` priority batches in a row a waiting shared batch goes first, so that priority
+    cameras faster than the engine starve nobody.
+    """
+
+    def __init__(self, burst: int) -> None:
+        self._burst = burst
+        self._run = 0
+        self._lanes: Dict[Lane, Deque[Batch]] = {lane: deque() for lane in Lane}
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def put(self, batch: Batch) -> None:
+        """Adds a batch; never blocks."""
+        with self._changed:
+            self._lanes[batch.lane].append(batch)
+            self._changed.notify()
+
+    def get(self) -> Optional[Batch]:
+        """Waits for the next batch; None once the queue is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or any(self._lanes.values()))
+            return self._pop()
+
+    def close(self) -> None:
+        """Lets `get` return None after what is queued."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _pop(self) -> Optional[Batch]:
+        priority, shared = self._lanes[Lane.PRIORITY], self._lanes[Lane.BATCH]
+        if not priority and not shared:
+            return None
+        if priority and not (shared and self._run >= self._burst):
+            # Only while somebody waits does a run of priority batches count against it.
+            self._run = self._run + 1 if shared else 0
+            return priority.popleft()
+        self._run = 0
+        return shared.popleft()

@@ -1,0 +1,149 @@
+"""The lane of all ordinary cameras: their newest frames share one slot."""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from typing import Iterator, List, Optional, Sequence
+
+from edge.batching.drawing import Drawer, Drawing
+from edge.batching.feed import Feed, Sink
+from edge.batching.policy import BatchPolicy, Placement, Rider, TurnOrder
+from edge.batching.ring import SlotRing
+from edge.clock import Clock
+from edge.records import Batch, BatchItem, DropCause, FrameInfo, Slot
+
+
+class OpenSlot:
+    """The slot being filled; its drawings stand in the order in which they came."""
+
+    def __init__(self, slot: Slot, opened_ns: int) -> None:
+        self.slot = slot
+        self.opened_ns = opened_ns
+        self.drawings: List[Drawing] = []
+
+    @property
+    def riders(self) -> List[Rider]:
+        """What the policy needs to know of the drawings."""
+        return [_rider(drawing.frame.info) for drawing in self.drawings]
+
+    def oldest_of(self, camera: str) -> Optional[Drawing]:
+        """The first of the camera's drawings."""
+        return next((d for d in self.drawings if d.feed.camera == camera), None)
+
+
+class SharedLane:
+    """Admits, closes and submits; used by the batcher's thread alone."""
+
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        feeds: Sequence[Feed],
+        drawer: Drawer,
+        ring: SlotRing,
+        batch_ids: Iterator[int],
+        clock: Clock,
+    ) -> None:
+        self._policy = policy
+        self._feeds = {feed.camera: feed for feed in feeds}
+        self._drawer = drawer
+        self._ring = ring
+        self._batch_ids = batch_ids
+        self._clock = clock
+        self._turns = TurnOrder()
+        self._open: Optional[OpenSlot] = None
+
+    def step(self, sink: Sink) -> Optional[int]:
+        """Admits what waits and closes what is due; returns when to look again."""
+        self._admit()
+        now_ns = self._clock.monotonic_ns()
+        if self._open is None:
+            return None
+        waiting = [_rider(info) for info in self._waiting()]
+        decision = self._policy.decide(
+            self._open.riders, self._open.opened_ns, waiting, sink.can_take(), now_ns
+        )
+        if not decision.close:
+            return decision.wake_ns
+        self._close(sink)
+        # A frame may have come while the last rows were drawn: look again at once.
+        return now_ns
+
+    def flush(self, sink: Sink) -> None:
+        """Sends off what is bound; counts what still waits as aborted."""
+        if self._open is not None:
+            self._close(sink)
+        for feed in self._feeds.values():
+            feed.abort()
+
+    def __repr__(self) -> str:
+        bound = len(self._open.drawings) if self._open else 0
+        return f"<SharedLane {bound} rows bound, {self._ring!r}>"
+
+    def _waiting(self) -> List[FrameInfo]:
+        infos = (feed.mailbox.peek() for feed in self._feeds.values())
+        return [info for info in infos if info is not None]
+
+    def _admit(self) -> None:
+        cameras = [info.camera for info in self._waiting()]
+        for camera in self._turns.sorted(cameras):
+            if self._open is None:
+                slot = self._ring.acquire()
+                if slot is None:
+                    return
+                self._open = OpenSlot(slot, self._clock.monotonic_ns())
+            self._bind(self._open, self._feeds[camera])
+        if self._open is not None and not self._open.drawings:
+            self._open.slot.release()  # whatever waited was stale
+            self._open = None
+
+    def _bind(self, open_slot: OpenSlot, feed: Feed) -> None:
+        info = feed.mailbox.peek()
+        if info is None:
+            return
+        placement = self._policy.place(open_slot.riders, _rider(info))
+        replaced = open_slot.oldest_of(feed.camera) if placement is Placement.OWN_ROW else None
+        if placement is Placement.WAIT or (replaced is not None and not replaced.job.done()):
+            return
+        now_ns = self._clock.monotonic_ns()
+        # It may be newer than what was peeked at; then it is looked at again next time round.
+        frame = feed.take_fresh(now_ns)
+        if frame is None:
+            return
+        row = len(open_slot.drawings)
+        if replaced is not None:
+            open_slot.drawings.remove(replaced)
+            replaced.drop(DropCause.SUPERSEDED)
+            row = replaced.row
+        open_slot.drawings.append(self._drawer.draw(feed, frame, open_slot.slot, row))
+        self._turns.admitted(feed.camera)
+        self._policy.arrivals.admitted(frame.info, now_ns)
+
+    def _close(self, sink: Sink) -> None:
+        open_slot, self._open = self._open, None
+        if open_slot is None:
+            return
+        wait([drawing.job for drawing in open_slot.drawings])
+        closed_ns = self._clock.monotonic_ns()
+        items = self._collect(open_slot, closed_ns)
+        if not items:
+            open_slot.slot.release()
+            return
+        batch_id = next(self._batch_ids)
+        sink.submit(Batch(batch_id, open_slot.slot, tuple(items), open_slot.opened_ns, closed_ns))
+
+    def _collect(self, open_slot: OpenSlot, now_ns: int) -> List[BatchItem]:
+        """The rows worth inferring, moved together where one that is not left a hole."""
+        items: List[BatchItem] = []
+        for drawing in sorted(open_slot.drawings, key=lambda drawing: drawing.row):
+            is_stale = drawing.feed.is_stale(drawing.frame.info, now_ns)
+            if is_stale or drawing.job.exception() is not None:
+                drawing.drop(DropCause.STALE)
+                continue
+            if drawing.row != len(items):
+                open_slot.slot.move(drawing.row, len(items))
+            items.append(self._drawer.item(drawing))
+        return items
+
+
+def _rider(info: FrameInfo) -> Rider:
+    return Rider(info.camera, info.captured_ns)

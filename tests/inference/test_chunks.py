@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from typing import List, Optional, Tuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.errors import EngineError, EngineOutOfMemory
+from edge.geometry import Image
+from edge.inference.chunks import ChunkedEngine, batch_cap
+from edge.records import EngineInfo
+
+
+class SmallEngine:
+    """Holds `fits` frames at once; more run out of memory. Echoes each frame's first byte."""
+
+    input_wh = (1, 1)
+    info = EngineInfo("small", "1", "test", "fp32", 64)
+
+    def __init__(self, fits: int) -> None:
+        self.fits = fits
+        self.sizes: List[int] = []
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        if len(frames) > self.fits:
+            raise EngineOutOfMemory(f"no room for {len(frames)} frames")
+        self.sizes.append(len(frames))
+        detections = np.zeros((len(frames), 1, 6), np.float32)
+        detections[:, 0, 0] = frames[:, 0, 0, 0]
+        return detections
+
+    def close(self) -> None:
+        self.sizes.clear()
+
+
+def numbered(count: int) -> Image:
+    return np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1).repeat(3, axis=3)
+
+
+@pytest.mark.parametrize(
+    ("cap", "count", "sizes"),
+    [(4, 1, [1]), (4, 4, [4]), (4, 5, [4, 1]), (1, 3, [1, 1, 1]), (8, 17, [8, 8, 1])],
+)
+def test_more_than_the_cap_runs_in_parts(cap: int, count: int, sizes: List[int]) -> None:
+    engine = SmallEngine(64)
+    result = ChunkedEngine(engine, cap, lambda _: None).infer(numbered(count))
+    assert engine.sizes == sizes
+    assert result[:, 0, 0].tolist() == list(range(count))
+
+
+@given(fits=st.integers(1, 64), cap=st.integers(1, 64), count=st.integers(1, 64))
+def test_out_of_memory_loses_and_doubles_nothing(fits: int, cap: int, count: int) -> None:
+    told: List[int] = []
+    engine = SmallEngine(fits)
+    chunked = ChunkedEngine(engine, cap, told.append)
+    for _ in range(2):
+        assert chunked.infer(numbered(count))[:, 0, 0].tolist() == list(range(count))
+    assert len(told) == chunked.shrinks
+    assert told == sorted(told, reverse=True)
+    # Never smaller than needed: the size before the last halving did not fit.
+    if told:
+        assert chunked.cap == told[-1] <= fits < 2 * chunked.cap + 1
+
+
+def test_a_single_frame_that_does_not_fit_is_an_error() -> None:
+    chunked = ChunkedEngine(SmallEngine(0), 8, lambda _: None)
+    with pytest.raises(EngineOutOfMemory, match="no room for 1 frames"):
+        chunked.infer(numbered(8))
+    assert chunked.cap == 1
+
+
+def test_an_engine_that_forgets_frames_is_an_error() -> None:
+    class Forgetful(SmallEngine):
+        def infer(self, frames: Image) -> NDArray[np.float32]:
+            return super().infer(frames)[1:]
+
+    with pytest.raises(EngineError, match="results for 3 of 4 frames"):
+        ChunkedEngine(Forgetful(64), 8, lambda _: None).infer(numbered(4))
+
+
+@pytest.mark.parametrize(
+    ("engine_max", "configured", "module", "expected"),
+    [
+        pytest.param(8, None, None, (8, "the engine"), id="the engine alone"),
+        pytest.param(32, 4, None, (4, "engine.max_batch"), id="the config, lower"),
+        pytest.param(4, 16, None, (4, "the engine"), id="the config cannot raise it"),
+        pytest.param(
+            32, None, "NVIDIA Jetson Xavier NX Developer Kit", (8, "Xavier NX"), id="the module"
+        ),
+        pytest.param(32, None, "NVIDIA Jetson AGX Orin", (32, "the engine"), id="another module"),
+        pytest.param(32, 2, "Jetson Xavier NX", (2, "engine.max_batch"), id="lowest of all"),
+    ],
+)
+def test_the_lowest_limit_is_the_cap(
+    engine_max: int, configured: Optional[int], module: Optional[str], expected: Tuple[int, str]
+) -> None:
+    assert batch_cap(engine_max, configured, module) == expected
