@@ -19,8 +19,8 @@ class Mailbox(Protocol):
     def peek(self) -> Optional[FrameInfo]:
         """The waiting frame, left where it is."""
 
-    def take(self) -> Optional[Frame]:
-        """The waiting frame, now the caller's."""
+    def take(self, expected: Optional[FrameInfo] = None) -> Optional[Frame]:
+        """The waiting frame, now the caller's; None if it is not the `expected` one."""
 
     def count_drop(self, cause: DropCause) -> None:
         """Counts a taken frame that will not be inferred."""
@@ -52,9 +52,12 @@ class Feed:
         """Tells whether a frame has become too old to be worth inferring."""
         return is_stale(info.captured_ns, self.max_staleness_ms, now_ns)
 
-    def take_fresh(self, now_ns: int) -> Optional[Frame]:
-        """The waiting frame, unless it is stale: then it is counted and gone."""
-        frame = self.mailbox.take()
+    def take_fresh(self, expected: FrameInfo, now_ns: int) -> Optional[Frame]:
+        """The frame that was peeked at, unless it is stale: then it is counted and gone.
+
+        None also if a newer one has come meanwhile: that one is still to be decided about.
+        """
+        frame = self.mailbox.take(expected)
         if frame is not None and self.is_stale(frame.info, now_ns):
             self.mailbox.count_drop(DropCause.STALE)
             return None

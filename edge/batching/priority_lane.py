@@ -50,12 +50,13 @@ class PriorityLane:
         return f"<PriorityLane {len(self._drawings)} of {len(self._slots)} cameras bound>"
 
     def _bind(self, feed: Feed, ring: SlotRing) -> None:
-        if feed.mailbox.peek() is None:
+        info = feed.mailbox.peek()
+        if info is None:
             return
         slot = ring.acquire()
         if slot is None:
             return
-        frame = feed.take_fresh(self._clock.monotonic_ns())
+        frame = feed.take_fresh(info, self._clock.monotonic_ns())
         if frame is None:
             slot.release()
             return

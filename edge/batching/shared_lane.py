@@ -105,8 +105,7 @@ class SharedLane:
         if placement is Placement.WAIT or (replaced is not None and not replaced.job.done()):
             return
         now_ns = self._clock.monotonic_ns()
-        # It may be newer than what was peeked at; then it is looked at again next time round.
-        frame = feed.take_fresh(now_ns)
+        frame = feed.take_fresh(info, now_ns)
         if frame is None:
             return
         row = len(open_slot.drawings)

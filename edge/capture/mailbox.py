@@ -27,10 +27,13 @@ class Mailbox:
             self._frame = frame
         self._on_frame()
 
-    def take(self) -> Optional[Frame]:
-        """Hands over the newest frame, once; None if there is none."""
+    def take(self, expected: Optional[FrameInfo] = None) -> Optional[Frame]:
+        """Hands over the newest frame, once; None if there is none, or not the `expected` one."""
         with self._lock:
-            frame, self._frame = self._frame, None
+            frame = self._frame
+            if frame is None or (expected is not None and frame.info is not expected):
+                return None
+            self._frame = None
         return frame
 
     def peek(self) -> Optional[FrameInfo]:

@@ -64,9 +64,12 @@ class Box:
         with self._lock:
             return self._waiting.info if self._waiting else None
 
-    def take(self) -> Optional[Frame]:
+    def take(self, expected: Optional[FrameInfo] = None) -> Optional[Frame]:
         with self._lock:
-            frame, self._waiting = self._waiting, None
+            frame = self._waiting
+            if frame is None or (expected is not None and frame.info is not expected):
+                return None
+            self._waiting = None
             return frame
 
     def count_drop(self, cause: DropCause) -> None:

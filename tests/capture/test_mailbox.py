@@ -92,3 +92,18 @@ def test_repr_shows_the_state() -> None:
     mailbox.put(frame(6))
     mailbox.put(frame(7))
     assert repr(mailbox) == "<Mailbox gate: frame 7, 1 superseded>"
+
+
+def test_only_the_expected_frame_is_taken() -> None:
+    mailbox = Mailbox("gate", lambda: None)
+    mailbox.put(frame(0))
+    peeked = mailbox.peek()
+    assert peeked is not None
+    mailbox.put(frame(1))  # a newer one came in between
+    assert mailbox.take(peeked) is None
+    newer = mailbox.peek()
+    assert newer is not None
+    taken = mailbox.take(newer)
+    assert taken is not None
+    assert taken.info.frame_id == 1
+    assert mailbox.dropped == {DropCause.SUPERSEDED: 1}
