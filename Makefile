@@ -9,7 +9,8 @@ VENV ?= .venv
 CONSTRAINTS ?=
 ARGS ?=
 
-PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+# The build tools' own warnings say nothing to who installs.
+PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONSTRAIN := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
 .PHONY: demo test soak lint types check clean system broker
@@ -61,12 +62,12 @@ $(VENV)/bin/python:
 	@$(PIP) install --upgrade 'pip>=23'
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	@echo "installing edge and what it needs (once)"
+	@echo "installing edge and what it needs (once, about a minute)"
 	@$(PIP) install $(CONSTRAIN) --editable '.[laptop]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	@echo "installing edge and what its tests need (once)"
+	@echo "installing edge and what its tests need (once, about a minute)"
 	@$(PIP) install $(CONSTRAIN) --editable '.[laptop,test]'
 	@touch $@ $(VENV)/.installed
 

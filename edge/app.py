@@ -111,6 +111,17 @@ class App:
     def _startup(self) -> None:
         # Said before the broker can hear it: `online` must not stand beside an older session's
         # state.
+        mqtt = self._config.mqtt
+        log.info(
+            "edge %s, device %s, topics %s/%s/…, broker %s:%d, %d cameras",
+            __version__,
+            self.device,
+            mqtt.prefix,
+            self.device,
+            mqtt.host,
+            mqtt.port,
+            len(self._config.cameras),
+        )
         self._introduce(None)
         self._enter(ApplianceState.BUILDING, "loading the model")
         for camera in self._config.cameras:
@@ -133,7 +144,7 @@ class App:
         )
         self.class_names = graph.class_names
         self._graph = graph
-        self._introduce(graph, line.engine_info)
+        self._introduce(graph, line)
         line.start(self._began)
         self._line = line
 
@@ -154,7 +165,7 @@ class App:
             if self._started:  # the publisher is the last
                 left_s -= FAREWELL_S
             if not stop(max(left_s, 0.0)):
-                log.warning("%s: not everything could be ended or delivered in time", name)
+                log.warning("%s: not everything could be ended or delivered", name)
         self._log_totals()
 
     # --- its steps ----------------------------------------------------------------------------
@@ -180,37 +191,36 @@ class App:
 
     def _log_totals(self) -> None:
         counters, published = self.counters(), self.publisher_counters()
-        dropped = {
-            f"{name} {cause.value}": count
+        dropped = [
+            f"{name} {count} {cause.value}"
             for name, camera in counters.cameras.items()
             for cause, count in camera.dropped.items()
             if count
-        }
-        lost = {cause: count for cause, count in published.dropped.items() if count}
+        ]
+        lost = [f"{count} {cause}" for cause, count in published.dropped.items() if count]
         log.info(
             "stopped after %d frames in %d batches, %d messages; frames dropped: %s; "
             "messages lost: %s",
             counters.frames_inferred,
             counters.batches,
             published.published,
-            dropped or "none",
-            lost or "none",
+            ", ".join(dropped) or "none",
+            ", ".join(lost) or "none",
         )
 
     def _engine_shrunk(self, cap: int) -> None:
         if self._line is not None:
-            self._introduce(self._graph, self._line.engine_info)
+            self._introduce(self._graph, self._line)
 
     def _enter(self, state: ApplianceState, reason: str) -> None:
         if self._state == (state, reason):
             return
         self._state = (state, reason)
-        log.info("state %s%s", state.value, f": {reason}" if reason else "")
+        level = logging.WARNING if state is ApplianceState.DEGRADED else logging.INFO
+        log.log(level, "state %s%s", state.value, f": {reason}" if reason else "")
         self._publisher.publish_state(state, reason)
 
-    def _introduce(
-        self, graph: Optional[DeployedGraph], engine: Optional[EngineInfo] = None
-    ) -> None:
+    def _introduce(self, graph: Optional[DeployedGraph], line: Optional[Line] = None) -> None:
         machine = self._machine
         host = HostPart(
             app_version=__version__,
@@ -221,7 +231,8 @@ class App:
             boot_id=machine.boot_id,
         )
         cameras = [camera.name for camera in self._config.cameras]
-        self._publisher.publish_info(Appliance(host, cameras, graph, engine))
+        engine, target = (line.engine_info, line.batch_target) if line else (None, None)
+        self._publisher.publish_info(Appliance(host, cameras, graph, engine, target))
 
     def _report_when_due(self, line: Line) -> None:
         now_ns = self._clock.monotonic_ns()

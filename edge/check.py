@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -35,12 +36,21 @@ class Checker:
         """The findings, one line each, as they are made."""
         device = self._config.device
         name = device.id or read_machine().default_device_id
-        yield f"device   {name}, state in {device.state_dir}"
+        yield self._state_dir(name, device.state_dir)
         yield self._model()
         for camera in self._config.cameras:
             yield self._camera(camera)
         yield self._broker()
         yield f"{self.faults} to mend" if self.faults else "ok"
+
+    def _state_dir(self, device: str, folder: Path) -> str:
+        line = f"device   {device}, state in {folder}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return line
+        except OSError as error:
+            return self._fault(f"{line}: not writable: {error.strerror}")
 
     def _model(self) -> str:
         try:
@@ -89,7 +99,7 @@ class Checker:
 
     def _fault(self, line: str) -> str:
         self.faults += 1
-        return line
+        return f"! {line}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,9 +6,8 @@ before OpenCV and the network's runtime are loaded.
 
 from __future__ import annotations
 
-import _thread
 import argparse
-import contextlib
+import itertools
 import json
 import logging
 import os
@@ -16,11 +15,11 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
-from typing import Iterator, Optional, Sequence
+from typing import Optional, Sequence
 
 from edge import __version__
 from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
+from edge.process import end, open_missing_streams, stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +45,12 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument(
         "--log-level",
         choices=("debug", "info", "warning", "error"),
-        help="how much to log on stderr (default: info; demo: warning)",
+        help="how much to log on stderr (default: info for run, else warning)",
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_check(commands)
+    _add_bench(commands)
     _add_demo(commands)
     _add_schema(commands)
     return root
@@ -76,6 +76,35 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _add_config(check)
     check.set_defaults(call=_check)
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure batch sizes, and choose one",
+        description="Runs the configured model on batches of 1, 2, 4 … 64 frames and prints "
+        "throughput, latency, CPU utilization and memory of each, and the knee: the smallest "
+        "batch with 95 %% of the best throughput. Stop the daemon first, it would be measured "
+        "too. Ctrl-C ends with what was measured so far.",
+    )
+    _add_config(bench)
+    bench.add_argument(
+        "--tune",
+        action="store_true",
+        help="write the knee and a plot into device.state_dir, where `edge run` finds it; a "
+        "batching.target in the config goes first",
+    )
+    bench.add_argument("--json", action="store_true", help="print one object instead of the table")
+    bench.add_argument(
+        "--seconds",
+        type=_positive,
+        default=30.0,
+        metavar="N",
+        help="measure for about N seconds (default: 30); a slow model takes longer, as every "
+        "size is run at least five times",
+    )
+    bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="where to write the plot")
+    bench.set_defaults(call=_bench)
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -119,7 +148,10 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
     return value
@@ -127,20 +159,14 @@ def _positive(text: str) -> float:
 
 def entry() -> None:
     """The process: runs `main` and ends."""
-    code = main()
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    # Not sys.exit: a camera's thread that is left behind in its driver, and comes back while the
-    # interpreter is being taken down, would abort the process.
-    os._exit(code)
+    open_missing_streams()
+    end(main())
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Runs one command and returns its exit code."""
     stop = threading.Event()
-    with _stop_signals(stop):
+    with stop_signals(stop):
         arguments = parser().parse_args(argv)
         _configure_logging(arguments)
         try:
@@ -152,40 +178,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             # `edge schema | head`: the reader has what it wanted.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            # Everything else that reads or writes puts its errors into its own words.
+            print(f"edge {arguments.command}: cannot write: {error}", file=sys.stderr)
+            return EXIT_SOFTWARE
         except Exception as error:  # the main thread's top: said, and the supervisor restarts
             log.debug("internal error", exc_info=True)
             print(
                 f"edge {arguments.command}: internal error: {error!r} "
-                "(--log-level debug shows where)",
+                "(edge --log-level debug … shows where)",
                 file=sys.stderr,
             )
             return EXIT_SOFTWARE
 
 
-@contextlib.contextmanager
-def _stop_signals(stop: threading.Event) -> Iterator[None]:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
-    is_signalled = False
-
-    def on_signal(number: int, frame: Optional[FrameType]) -> None:
-        nonlocal is_signalled
-        if is_signalled:
-            os._exit(128 + number)
-        is_signalled = True
-        # Not here: `set` takes the lock that the interrupted thread may hold inside `wait`.
-        _thread.start_new_thread(stop.set, ())
-
-    signals = (signal.SIGTERM, signal.SIGINT)
-    previous = [signal.signal(number, on_signal) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, previous):
-            signal.signal(number, handler)
-
-
 def _configure_logging(arguments: argparse.Namespace) -> None:
-    default = "warning" if arguments.command in ("demo", "check") else "info"
+    default = "warning" if arguments.command in ("demo", "check", "bench") else "info"
     level = (arguments.log_level or default).upper()
     # journald stamps the time itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
@@ -215,6 +223,24 @@ def _check(arguments: argparse.Namespace, stop: threading.Event) -> int:
     for line in checker.lines():
         print(line, flush=True)
     return EXIT_CONFIG if checker.faults else 0
+
+
+def _bench(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.bench import Bench
+    from edge.config.load import load
+
+    bench = Bench(load(arguments.config, os.environ), arguments.seconds)
+    lines = itertools.chain(
+        bench.measure(stop), bench.save(arguments.plot, is_tuning=arguments.tune)
+    )
+    try:
+        for line in lines:
+            if not arguments.json:
+                print(line, flush=True)
+    finally:
+        if arguments.json:
+            print(json.dumps(bench.summary()))
+    return 0
 
 
 def _schema(arguments: argparse.Namespace, stop: threading.Event) -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
+import cv2
+
 from edge.batching.batcher import Batcher
 from edge.batching.drawing import Drawer
 from edge.batching.feed import Feed
@@ -21,8 +23,11 @@ from edge.batching.policy import BatchPolicy
 from edge.batching.priority_lane import PriorityLane
 from edge.batching.ring import SlotRing
 from edge.batching.shared_lane import SharedLane
+from edge.batching.tuner import Tuner
+from edge.batching.tuning import LiveTuning
+from edge.building.tuning_file import TuningKey, batch_target
 from edge.capture import Mailbox, Reader, open_source
-from edge.clock import NS_PER_S, Clock
+from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.schema import CameraConfig, Config
 from edge.geometry import Image
 from edge.health.meters import CameraReading, PipelineMeter
@@ -37,6 +42,7 @@ from edge.records import (
     DropCause,
     EngineInfo,
     FrameResult,
+    Lane,
     PipelineCounters,
     Preprocessing,
 )
@@ -103,6 +109,7 @@ class Line:
         )
         log.info("up to %d frames at once, by %s", cap, decided_by)
         self._chunked = ChunkedEngine(self._engine, cap, hooks.on_shrink)
+        config = self._with_target(config, TuningKey.of(graph, self.engine_info))
         self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
         self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
         self._meter = PipelineMeter(
@@ -110,6 +117,12 @@ class Line:
             config.batching.target,
             {camera.name: camera.deadline_ms for camera in config.cameras},
         )
+        self._policy = BatchPolicy(config.batching)
+        self._bounds = self._policy.setting
+        self._tuning = (
+            LiveTuning(self._policy, Tuner(self._bounds)) if config.batching.tune else None
+        )
+        self._shared_cameras = [camera.name for camera in config.cameras if not camera.priority]
         self._batcher = self._make_batcher(config, graph.preprocessing, options.keep_images)
         self._pipeline = Pipeline(
             self._chunked,
@@ -142,19 +155,40 @@ class Line:
         for reader in self._readers.values():
             reader.check_stall(now_ns)
         self._meter.observe(now_ns)
+        if self._tuning is not None:
+            arrived = sum(self._arrived(name) for name in self._shared_cameras)
+            self._tuning.observe(now_ns, arrived, self._pipeline.busy_ns)
 
     def counters(self) -> PipelineCounters:
         """What went down the road since the start."""
-        return self._meter.counters(self._pipeline.in_flight, self._postprocessor.saturated_frames)
+        counters = self._meter.counters(
+            self._pipeline.in_flight, self._postprocessor.saturated_frames
+        )
+        return dataclasses.replace(
+            counters,
+            batching=self._bounds,
+            tuned=self._tuning.setting if self._tuning else None,
+            tune_changes=self._tuning.changes if self._tuning else 0,
+        )
 
     def statuses(self) -> List[CameraStatus]:
         """Every camera's status now."""
         return [reader.status for reader in self._readers.values()]
 
+    def _with_target(self, config: Config, key: TuningKey) -> Config:
+        target = batch_target(config.batching, config.device.state_dir, key)
+        log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
+        self.batch_target = target
+        batching = config.batching.model_copy(update={"target": target.frames})
+        return config.model_copy(update={"batching": batching})
+
     def _make_batcher(
         self, config: Config, preprocessing: Preprocessing, keep_images: bool
     ) -> Batcher:
         batching, input_wh = config.batching, preprocessing.input_wh
+        # The pool is all the parallelism there is: OpenCV's own threads beneath it would cost a
+        # third more CPU per frame and gain nothing.
+        cv2.setNumThreads(1)
         pool = ThreadPoolExecutor(batching.letterbox_threads, thread_name_prefix="letterbox")
         drawer = Drawer(preprocessing, pool, self._wake, keep_images=keep_images)
         batch_ids = itertools.count(1)
@@ -168,7 +202,7 @@ class Line:
             if camera.priority
         }
         shared = SharedLane(
-            BatchPolicy(batching),
+            self._policy,
             [feed for feed in feeds.values() if feed not in reserved],
             drawer,
             SlotRing(PIPELINE_DEPTH + SPARE_SLOTS, batching.target, input_wh),
@@ -190,6 +224,11 @@ class Line:
             reader.status, reader.frames_read, reader.reconnects, mailbox.dropped
         )
 
+    def _arrived(self, name: str) -> int:
+        """Frames of a camera that were for the mailbox."""
+        capped = self._mailboxes[name].dropped.get(DropCause.RATE_CAP, 0)
+        return self._readers[name].frames_read - capped
+
     def _wake(self) -> None:
         self._batcher.wake()
 
@@ -200,6 +239,9 @@ class Line:
             self._hooks.on_result(result)
             self._meter.frame_done(result)
         self._meter.batch_done(batch)
+        if self._tuning is not None and batch.batch.lane is Lane.BATCH:
+            infer_ms = (batch.done_ns - batch.started_ns) / NS_PER_MS
+            self._tuning.batch_done(len(batch.batch.items), infer_ms)
 
     def _stop_readers(self, timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(min(timeout_s, CAPTURE_STOP_S) * NS_PER_S)

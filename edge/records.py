@@ -273,6 +273,30 @@ class EngineInfo:
     max_batch: int
 
 
+class TargetSource(str, Enum):
+    """Who decided how many frames make a batch leave at once."""
+
+    CONFIG = "config"
+    TUNED = "tuned"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class BatchTarget:
+    """The size at which a batch leaves at once."""
+
+    frames: int
+    source: TargetSource
+
+
+@dataclass(frozen=True)
+class BatchSetting:
+    """What the batch policy works with: a full batch's frames, and the longest wait for them."""
+
+    target: int
+    window_ms: float
+
+
 # --- observation -----------------------------------------------------------------------------
 
 
@@ -295,7 +319,11 @@ class CameraCounters:
 
 @dataclass(frozen=True)
 class PipelineCounters:
-    """What the whole pipeline has done since the start."""
+    """What the whole pipeline has done since the start.
+
+    `batching` is what the configuration or the tuning file says; `tuned` is what live tuning has
+    made of it, None where that is off.
+    """
 
     cameras: Dict[str, CameraCounters]
     batches: int
@@ -309,6 +337,9 @@ class PipelineCounters:
     latency_ms_p99: Optional[float]
     infer_ms_p50: Optional[float]
     infer_ms_p99: Optional[float]
+    batching: Optional[BatchSetting] = None
+    tuned: Optional[BatchSetting] = None
+    tune_changes: int = 0
 
     @classmethod
     def zero(cls) -> PipelineCounters:

@@ -163,10 +163,12 @@ class Subscriber:
         """The payloads of one topic so far."""
         return [message.payload for message in self.on(topic)]
 
-    def wait_for(self, condition: Callable[[], Any], what: str) -> None:
+    def wait_for(
+        self, condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S
+    ) -> None:
         """Like `wait_for`, but shows what was received instead."""
         try:
-            wait_for(condition, what)
+            wait_for(condition, what, timeout_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; received {self.messages}") from None
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edge"
 
 FOUNDATION = frozenset({"errors", "records", "geometry", "clock", "threads", "backoff", "config"})
 # `line` is the part of `app` that wires the hot path.
-# `check` is the command `edge check`, which looks into every room without starting any.
-COMPOSERS = frozenset({"app", "line", "cli", "check", "__main__"})
+# `check` and `bench` are commands, which look into rooms without starting the daemon.
+COMPOSERS = frozenset({"app", "line", "cli", "check", "bench", "__main__"})
 # It judges what it builds by what an engine detects with it.
 ALSO_ALLOWED = {"building": frozenset({"inference", "postprocess"})}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def write(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["demo"], ["schema"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["bench"], ["demo"], ["schema"]])
 def test_every_command_explains_itself(
     command: List[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,3 +219,57 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "command", "expected"),
+    [
+        pytest.param(">&-", "schema", 0, id="stdout closed"),
+        pytest.param("2>&-", "schema", 0, id="stderr closed"),
+        pytest.param("<&- >&- 2>&-", "schema", 0, id="all closed"),
+        pytest.param("2>&-", "check -c no-such-file.yaml", 78, id="the exit code stays"),
+        pytest.param(">/dev/full", "schema", 70, id="nowhere to write"),
+    ],
+)
+def test_odd_streams_change_nothing(redirection: str, command: str, expected: int) -> None:
+    line = f"{sys.executable} -m edge {command} {redirection}"
+    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == expected, ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def test_an_old_terminal_gets_escapes_not_an_error(tmp_path: Path) -> None:
+    environ = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "edge", "check", "-c", str(write(tmp_path))]
+    ended = subprocess.run(command, capture_output=True, timeout=60, env=environ)
+    assert ended.returncode == 0, ended.stderr
+    assert b"broker" in ended.stdout
+
+
+def test_a_pipe_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert main(["run", "-c", str(write(tmp_path, model={"path": "pipe.onnx"}))]) == 78
+    assert "not a regular file" in capsys.readouterr().err
+
+
+def test_check_sees_a_state_folder_that_cannot_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    device = {"id": "nx", "state_dir": str(tmp_path / "file" / "state")}
+    assert main(["check", "-c", str(write(tmp_path, device=device))]) == 78
+    assert "! device   nx" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", ["tcp://10.0.0.5", "localhost:1884", "a b", "u@h"])
+def test_a_host_is_a_host(host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "-c", str(write(tmp_path, mqtt={"host": host}))]) == 78
+    assert "mqtt.port holds that" in capsys.readouterr().err
+
+
+def test_the_readmes_example_of_a_mistake_is_true(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").write_text("camras: []\nmodel: {path: x.onnx}\n")
+    assert main(["check", "-c", str(tmp_path / "config.yaml")]) == 78
+    assert "camras: unknown key, did you mean 'cameras'?" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import deque
-from typing import Deque, Dict, List, Tuple
+from typing import Deque, Dict, List, Sequence, Tuple
 
 from edge.clock import NS_PER_S
 from edge.records import FrameInfo
@@ -55,15 +57,33 @@ class Arrivals:
     def window_ns(self, target: int, limit_ns: int, now_ns: int) -> int:
         """How long to wait after a slot's first frame, at most `limit_ns`.
 
-        Until the target is likely to be reached, and no longer than the fastest camera takes for
-        its next frame, which would only replace its own; not at all where hardly another frame
-        is to be expected in that time.
+        Until the target is likely to be reached, and no longer than more frames join than
+        replace one of their own camera; not at all where hardly another frame is to be expected
+        in that time.
         """
         rates = self.rates(now_ns)
         if not rates:
             return limit_ns
-        total, fastest = sum(rates), max(rates)
-        window_s = min(limit_ns / NS_PER_S, 1.0 / fastest, (target - 1) / total)
-        if (total - fastest) * window_s < _WORTHWHILE_FRAMES:
+        total = sum(rates)
+        window_s = min(limit_ns / NS_PER_S, _turning_s(rates), _likely_frames(target - 1) / total)
+        if (total - max(rates)) * window_s < _WORTHWHILE_FRAMES:
             return 0
         return int(window_s * NS_PER_S)
+
+
+def _likely_frames(wanted: int) -> float:
+    """How many frames to plan for so that `wanted` come: as often fewer come as expected as more.
+
+    Without the margin of one standard deviation half the batches would leave short of the target;
+    a full one leaves at once in any case. A single other frame needs none: it comes within the
+    half period in which it is the other's turn to wait.
+    """
+    return wanted + math.sqrt(max(wanted - 1, 0))
+
+
+def _turning_s(rates: Sequence[float]) -> float:
+    """When half of the frames to come are of cameras that have sent one: their median period."""
+    half = sum(rates) / 2
+    fastest_first = sorted(rates, reverse=True)
+    sent = itertools.accumulate(fastest_first)
+    return next(1.0 / fps for fps, so_far in zip(fastest_first, sent) if so_far >= half)

@@ -9,6 +9,7 @@ from typing import Dict, Iterable, List, Optional, Sequence
 from edge.batching.arrivals import Arrivals
 from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig, Window
+from edge.records import BatchSetting
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,27 @@ class BatchPolicy:
     """
 
     def __init__(self, config: BatchingConfig) -> None:
-        self._target = config.target
+        self._rows = config.target
+        self._setting = BatchSetting(config.target, config.max_wait_ms)
         self._per_camera = config.max_frames_per_camera
-        self._max_wait_ns = int(config.max_wait_ms * NS_PER_MS)
         self._is_window_auto = config.window is Window.AUTO
         self._align_ns = None if config.align_ms is None else int(config.align_ms * NS_PER_MS)
         self.arrivals = Arrivals()
+
+    @property
+    def setting(self) -> BatchSetting:
+        """The target and the window that hold now."""
+        return self._setting
+
+    def apply(self, setting: BatchSetting) -> None:
+        """Changes both from the next decision on; safe from any thread.
+
+        A slot that is fuller than a smaller target leaves as soon as the pipeline can take it.
+        """
+        if not 1 <= setting.target <= self._rows:
+            raise ValueError(f"a target within 1..{self._rows} expected, got {setting.target}")
+        # One reference, replaced at once: the batcher's thread sees the old pair or the new.
+        self._setting = setting
 
     def place(self, riders: Sequence[Rider], frame: Rider) -> Placement:
         """Decides about a waiting frame; `riders` are the slot's frames, in the order they came.
@@ -60,9 +76,10 @@ class BatchPolicy:
         A camera that has its share of rows gives up its oldest for a newer frame. With alignment,
         a frame that was captured too long before or after the riders waits for the next slot.
         """
+        is_full = len(riders) >= self._setting.target
         own = [rider for rider in riders if rider.camera == frame.camera]
-        is_replacing = len(own) >= self._per_camera or (bool(own) and len(riders) >= self._target)
-        if not is_replacing and len(riders) >= self._target:
+        is_replacing = len(own) >= self._per_camera or (bool(own) and is_full)
+        if not is_replacing and is_full:
             return Placement.WAIT
         others = [rider for rider in riders if not (is_replacing and rider is own[0])]
         if not self._is_aligned(others, frame):
@@ -85,7 +102,7 @@ class BatchPolicy:
         if not riders or not can_take:
             return _IDLE
         contributors = max(self.arrivals.delivering(now_ns), 1) * self._per_camera
-        if len(riders) >= min(self._target, contributors):
+        if len(riders) >= min(self._setting.target, contributors):
             return _CLOSE
         if any(self._is_too_new(riders, frame) for frame in waiting):
             return _CLOSE
@@ -94,9 +111,11 @@ class BatchPolicy:
 
     def window_ns(self, now_ns: int) -> int:
         """How long a slot waits for more frames after its first."""
+        setting = self._setting
+        limit_ns = int(setting.window_ms * NS_PER_MS)
         if not self._is_window_auto:
-            return self._max_wait_ns
-        return self.arrivals.window_ns(self._target, self._max_wait_ns, now_ns)
+            return limit_ns
+        return self.arrivals.window_ns(setting.target, limit_ns, now_ns)
 
     def _is_aligned(self, riders: Sequence[Rider], frame: Rider) -> bool:
         if self._align_ns is None or not riders:

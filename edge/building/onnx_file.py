@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Tuple
@@ -71,11 +72,14 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        # A pipe or a device would be waited for without end.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ModelError(f"{path.name} is not a regular file; correct the path")
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise ModelError(f"no such file: {path}; copy it there or correct the path") from error
+        raise ModelError(f"no such file {path.name}; copy it there or correct the path") from error
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+        raise ModelError(f"{path.name} cannot be read: {error.strerror}") from error
     if not data:
         raise ModelError(f"{path.name} is empty; {_EXPORT_HINT}, or copy it again")
     return data

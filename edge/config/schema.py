@@ -15,6 +15,8 @@ from edge.config.camera_uri import CameraUri
 
 CAMERA_NAME = r"^[a-z0-9_-]{1,64}$"
 TOPIC_LEVEL = r"^[A-Za-z0-9_.-]{1,64}$"
+# A name, an IPv4 or an IPv6 address; neither a URL nor name:port.
+HOST = r"^([^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*)$"
 TOPIC_PREFIX = r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64})*$"
 
 
@@ -93,7 +95,13 @@ class Window(str, Enum):
 class BatchingConfig(Section):
     """How frames of many cameras become one batch."""
 
-    target: int = Field(8, ge=1, le=64, description="A batch leaves at once at this size.")
+    target: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="A batch leaves at once at this size; without the key, the size that "
+        "`edge bench --tune` chose goes before the default.",
+    )
     max_wait_ms: float = Field(
         10.0,
         ge=0,
@@ -111,6 +119,11 @@ class BatchingConfig(Section):
         le=1000,
         description="Only frames captured within this time of each other share a batch; "
         "default: any frames do.",
+    )
+    tune: bool = Field(
+        False,
+        description="Follow the load with smaller targets and windows than these, down to 1 "
+        "frame and 0 ms, and back up to them.",
     )
     max_frames_per_camera: int = Field(
         1, ge=1, le=64, description="Frames of one camera in one batch."
@@ -181,7 +194,12 @@ class PostprocessConfig(Section):
 class MqttConfig(Section):
     """The broker and how the appliance speaks to it."""
 
-    host: str = Field("localhost", min_length=1, description="Broker's name or address.")
+    host: str = Field(
+        "localhost",
+        min_length=1,
+        pattern=HOST,
+        description="Broker's name or address; the port is a key of its own.",
+    )
     port: int = Field(1883, ge=1, le=65535, description="Broker's TCP port.")
     username: Optional[str] = Field(None, description="Broker's user.")
     password: Optional[SecretStr] = Field(

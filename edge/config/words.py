@@ -13,6 +13,7 @@ from edge.config.document import Value
 from edge.config.faults import Key, quoted
 from edge.config.schema import (
     CAMERA_NAME,
+    HOST,
     TOPIC_LEVEL,
     TOPIC_PREFIX,
     Config,
@@ -48,6 +49,7 @@ _REASONS = {
 
 _ALPHABETS = {
     CAMERA_NAME: "must be 1 to 64 characters of a-z, 0-9, '_' and '-'",
+    HOST: "must be a name or an address, without scheme or port (mqtt.port holds that)",
     TOPIC_LEVEL: "must be 1 to 64 characters of A-Z, a-z, 0-9, '_', '.' and '-'",
     TOPIC_PREFIX: "must be levels of A-Z, a-z, 0-9, '_', '.' and '-' with one '/' between them",
 }
@@ -95,7 +97,7 @@ def _shown(given: Value, is_hidden: bool) -> str:
 def _unknown_key(key: Key) -> str:
     name = str(key[-1])
     siblings = sorted(_fields_of(_section_at(key[:-1])))
-    close = difflib.get_close_matches(name.lower(), siblings, n=1)
+    close = difflib.get_close_matches(name.lower(), siblings, n=1, cutoff=0.65)
     if close:
         return f"unknown key, did you mean '{close[0]}'?"
     elsewhere = [section for section in Config.model_fields if name in _fields_beneath(section)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import TracebackType
 from typing import Optional, Type
 
@@ -69,8 +70,8 @@ class Screen:
         if self._live is not None:
             table = camera_table(pipeline)
             status = status_text(seconds, engine, pipeline, publisher)
-            hint = Text(f"\n  {self._subscribe_line}\n  Ctrl-C ends", style="cyan")
-            self._live.update(Group(status, table, hint), refresh=True)
+            hint = Text(f"  {self._subscribe_line}   (Ctrl-C ends)", style="cyan")
+            self._live.update(Group(status, hint, table), refresh=True)
         elif seconds >= self._next_line_s:
             self._next_line_s = seconds + PLAIN_PERIOD_S
             self._say(plain_line(seconds, pipeline, publisher))
@@ -84,7 +85,7 @@ def camera_table(pipeline: PipelineCounters) -> Table:
     table = Table(expand=False, header_style="bold")
     table.add_column("camera")
     table.add_column("state")
-    for title in ("fps in", "fps out", "detections", "dropped", "p50 ms", "p99 ms"):
+    for title in ("fps in", "fps out", "found", "dropped", "p50 ms", "p99 ms"):
         table.add_column(title, justify="right")
     for name, camera in pipeline.cameras.items():
         state = camera.status.state
@@ -94,7 +95,7 @@ def camera_table(pipeline: PipelineCounters) -> Table:
             f"{camera.fps_read:.1f}",
             f"{camera.fps_inferred:.1f}",
             str(camera.detections),
-            _drop_words(camera),
+            str(sum(camera.dropped.values())),
             _ms(camera.latency_ms_p50),
             _ms(camera.latency_ms_p99),
         )
@@ -113,10 +114,11 @@ def status_text(
     runs_on = f"{engine.backend} {engine.version} on {engine.device}" if engine else "starting"
     text.append(f"  {seconds:.0f} s   {runs_on}\n")
     text.append(
-        f"  batch {pipeline.batch_size_mean:.1f} frames (fill {pipeline.batch_fill:.0%})   "
-        f"{pipeline.batches} batches   in flight {pipeline.in_flight}   "
-        f"infer p50 {_ms(pipeline.infer_ms_p50)} ms   "
-        f"latency p50/p99 {_ms(pipeline.latency_ms_p50)}/{_ms(pipeline.latency_ms_p99)} ms\n"
+        f"  batch {pipeline.batch_size_mean:.1f} frames (fill {pipeline.batch_fill:.0%})  "
+        f"{pipeline.batches} batches  in flight {pipeline.in_flight}\n"
+        f"  infer p50 {_ms(pipeline.infer_ms_p50)} ms  latency p50/p99 "
+        f"{_ms(pipeline.latency_ms_p50)}/{_ms(pipeline.latency_ms_p99)} ms\n"
+        f"  dropped: {_drop_words(pipeline)}\n"
     )
     link = "connected" if publisher.connected else publisher.error or "connecting"
     style = "green" if publisher.connected else "red"
@@ -144,9 +146,11 @@ def _state_words(camera: CameraCounters) -> str:
     return f"{camera.status.state.value}: {reason}" if reason else camera.status.state.value
 
 
-def _drop_words(camera: CameraCounters) -> str:
-    words = [f"{count} {cause.value}" for cause, count in camera.dropped.items() if count]
-    return ", ".join(words) or "0"
+def _drop_words(pipeline: PipelineCounters) -> str:
+    by_cause: Counter[str] = Counter()
+    for camera in pipeline.cameras.values():
+        by_cause.update({cause.value: count for cause, count in camera.dropped.items() if count})
+    return ", ".join(f"{count} {cause}" for cause, count in by_cause.items()) or "none"
 
 
 def _ms(value: Optional[float]) -> str:

@@ -47,8 +47,21 @@ def _pipeline(pipeline: PipelineCounters) -> Numbers:
             "frames_inferred_total": pipeline.frames_inferred,
             "detections_total": pipeline.detections,
             "saturated_frames_total": pipeline.saturated_frames,
+            **_batching(pipeline),
         }
     )
+
+
+def _batching(pipeline: PipelineCounters) -> Numbers:
+    numbers: Numbers = {}
+    if pipeline.batching is not None:
+        numbers["batch_target"] = pipeline.batching.target
+        numbers["batch_window_ms"] = pipeline.batching.window_ms
+    if pipeline.tuned is not None:
+        numbers["tuned_target"] = pipeline.tuned.target
+        numbers["tuned_window_ms"] = pipeline.tuned.window_ms
+        numbers["tune_changes_total"] = pipeline.tune_changes
+    return numbers
 
 
 def _cameras(counters: Iterable[CameraCounters]) -> Numbers:

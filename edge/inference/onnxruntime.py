@@ -120,7 +120,12 @@ class OnnxRuntimeEngine:
 
     def _run_blank(self, count: int) -> None:
         width, height = self.input_wh
-        self.infer(np.zeros((count, height, width, 3), np.uint8))
+        detections = self.infer(np.zeros((count, height, width, 3), np.uint8))
+        if not np.isfinite(detections).all():
+            raise ModelError(
+                f"'{self._graph.name}' gives no numbers (NaN) for a blank frame: its weights are "
+                "damaged; export it again"
+            )
 
     def _load_error(self, what: str, error: BaseException) -> Exception:
         text = f"ONNX Runtime {self._ort.__version__} {what} '{self._graph.name}'"
@@ -137,12 +142,16 @@ def _threads(config: EngineConfig) -> int:
 
 def _import_onnxruntime() -> ModuleType:
     try:
-        return importlib.import_module("onnxruntime")
+        ort = importlib.import_module("onnxruntime")
     except ImportError as error:
         raise ConfigError(
             "engine.backend: onnxruntime is not installed; "
             "run `pip install 'edge-vision[laptop]'` or `pip install onnxruntime`"
         ) from error
+    # An appliance tells nobody but its broker anything.
+    ort.disable_telemetry_events()
+    ort.set_default_logger_severity(_FATAL_ONLY)
+    return ort
 
 
 def _errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:

@@ -186,7 +186,7 @@ class Connection:
         self, client: Client, userdata: Any, flags: Any, reason_code: Any, properties: Any
     ) -> None:
         if reason_code.value == _KEEP_ALIVE_TIMEOUT:
-            self._loss = f"no sign of life for {self._config.keepalive_s} s"
+            self._loss = f"silent for {self._config.keepalive_s} s"
         else:
             self._loss = "closed by the other side"
 

@@ -226,14 +226,24 @@ class EnginePart(Part):
     max_batch: Annotated[int, Field(ge=1)]
 
 
+class BatchingPart(Part):
+    """How frames become batches."""
+
+    target: Annotated[int, Field(ge=1, description="A batch leaves at once at this size.")]
+    target_source: records.TargetSource = Field(
+        description="config: the user's; tuned: measured by `edge bench --tune`; else default."
+    )
+
+
 class Info(Payload):
-    """What the appliance is made of; model and engine are absent until they are loaded."""
+    """What the appliance is made of; what comes with the model is absent until it is loaded."""
 
     schema_id: Literal["edge.info/1"] = Field(alias="schema")
     host: HostPart
     cameras: List[str]
     model: Optional[ModelPart] = None
     engine: Optional[EnginePart] = None
+    batching: Optional[BatchingPart] = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +254,7 @@ class Appliance:
     cameras: Sequence[str]
     graph: Optional[records.DeployedGraph] = None
     engine: Optional[records.EngineInfo] = None
+    target: Optional[records.BatchTarget] = None
 
     def served_model(self) -> Optional[ServedModel]:
         """The origin of detections, once both model and engine are known."""
@@ -261,6 +272,7 @@ def info_payload(appliance: Appliance, header: Header) -> Info:
         cameras=list(appliance.cameras),
         model=_model_part(appliance.graph),
         engine=_engine_part(appliance.engine),
+        batching=_batching_part(appliance.target),
     )
 
 
@@ -290,6 +302,12 @@ def _engine_part(engine: Optional[records.EngineInfo]) -> Optional[EnginePart]:
     )
 
 
+def _batching_part(target: Optional[records.BatchTarget]) -> Optional[BatchingPart]:
+    if target is None:
+        return None
+    return BatchingPart(target=target.frames, target_source=target.source)
+
+
 class Health(Payload):
     """Numbers about the device, flat; a key that is unknown is absent, any number may appear."""
 
@@ -303,7 +321,7 @@ class Health(Payload):
 
 def health_payload(readings: Mapping[str, float], header: Header) -> Health:
     """Says how the device feels; a reading that is not finite counts as unknown."""
-    known = {key: value for key, value in readings.items() if math.isfinite(value)}
+    known = {key: round(value, 3) for key, value in readings.items() if math.isfinite(value)}
     return Health(**{**known, "schema_id": "edge.health/1", **header_fields(header)})
 
 

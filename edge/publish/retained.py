@@ -23,6 +23,7 @@ class _Page:
         self.message = message
         self.is_due = True
         self.is_in_flight = False
+        self.is_told = False
 
 
 class RetainedBook:
@@ -46,6 +47,7 @@ class RetainedBook:
         else:
             page.message = message
             page.is_due = True
+            page.is_told = False
 
     def mark_due(self, topic: str) -> None:
         """Has the topic sent again: somebody else has overwritten it."""
@@ -64,13 +66,21 @@ class RetainedBook:
 
     def confirm(self, topic: str) -> None:
         """The broker has acknowledged the topic's message under way."""
-        self._pages[topic].is_in_flight = False
+        page = self._pages[topic]
+        page.is_in_flight = False
+        page.is_told = not page.is_due
 
     def connection_lost(self) -> None:
         """Everything is due again: a broker without persistence forgets on restart."""
         for page in self._pages.values():
             page.is_due = True
             page.is_in_flight = False
+
+    @property
+    def untold(self) -> int:
+        """Topics whose newest message never arrived; of `last_topic` the will takes care."""
+        topics = [topic for topic, page in self._pages.items() if not page.is_told]
+        return sum(topic != self._last_topic for topic in topics)
 
     @property
     def pending(self) -> int:

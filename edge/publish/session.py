@@ -26,7 +26,13 @@ def next_session(state_dir: Path, unix_s: int) -> int:
         _write(path, previous + 1)
     except (OSError, ValueError) as error:
         session = max(previous + 1, unix_s)
-        log.warning("session counter %s: %s; this run is numbered %d", path, error, session)
+        reason = error.strerror if isinstance(error, OSError) else "holds no session number"
+        log.warning(
+            "session counter %s: %s; make device.state_dir writable. This run is numbered %d",
+            path,
+            reason,
+            session,
+        )
         return _remember(path, session)
     return previous + 1
 

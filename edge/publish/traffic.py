@@ -74,6 +74,8 @@ class Traffic:
         """Counts what is left as lost; True if nothing was and the farewell has arrived."""
         with self._lock:
             is_complete = self._is_farewell_in_book and self._is_settled()
+            for _ in range(self._book.untold):
+                self._backlog.refuse(Loss.STOPPED)
             self._backlog.close()
             return is_complete
 
@@ -122,7 +124,9 @@ class Traffic:
     def failed(self, reason: str) -> None:
         """Records why there is no connection; logs it unless it is what was logged before."""
         if reason != self._last_error:
-            log.warning("MQTT broker %s: %s; trying again", self._broker, reason)
+            is_ending = self._farewell is not None
+            then = "it will hear of the end by the will" if is_ending else "trying again"
+            log.warning("MQTT broker %s: %s; %s", self._broker, reason, then)
         self._last_error = reason
 
     def next_message(self) -> Optional[Message]:

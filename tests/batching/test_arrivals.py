@@ -57,7 +57,16 @@ def test_frames_that_were_replaced_unseen_count_in_the_rate() -> None:
         pytest.param({"a": 30.0, "b": 30.0}, 2, 1000 / 60, id="two: half a period to the target"),
         pytest.param({"a": 30.0, "b": 30.0}, 8, 1000 / 30, id="two: at most one period"),
         pytest.param({"a": 30.0, "b": 1.0}, 8, 0, id="a slow one is not waited for"),
-        pytest.param({f"c{n}": 30.0 for n in range(20)}, 8, 7000 / 600, id="many: until full"),
+        pytest.param(
+            {f"c{n}": 30.0 for n in range(20)},
+            8,
+            (7 + 6**0.5) * 1000 / 600,
+            id="many: until likely full",
+        ),
+        pytest.param(
+            {"a": 20.0, "b": 12.0, "c": 10.0}, 8, 1000 / 12, id="half the frames are a's and b's"
+        ),
+        pytest.param({"a": 20.0, "b": 12.0, "c": 7.0}, 8, 1000 / 20, id="half the frames are a's"),
         pytest.param({f"c{n}": 5.0 for n in range(4)}, 8, 100, id="slow ones: the limit"),
     ],
 )

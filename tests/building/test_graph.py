@@ -207,7 +207,7 @@ def test_refuses_what_is_no_onnx(tmp_path: Path, case: str) -> None:
 
 def test_refuses_a_missing_file_and_a_folder(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "absent.onnx")
-    assert "cannot read" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])

@@ -23,7 +23,7 @@ def rendered(thing: object) -> str:
 def test_the_table_tells_rates_drops_and_reasons() -> None:
     text = rendered(camera_table(pipeline_counters()))
     belt = next(line for line in text.splitlines() if "belt" in line)
-    for expected in ("online", "25.0", "22.5", "42", "10 superseded", "31", "58"):
+    for expected in ("online", "25.0", "22.5", "42", "10", "31", "58"):
         assert expected in belt
     dock = next(line for line in text.splitlines() if "dock" in line)
     assert "offline: no such file" in dock
@@ -35,6 +35,7 @@ def test_the_status_tells_engine_batches_and_broker() -> None:
         assert expected in text
     assert "127.0.0.1:1883 connected" in text
     assert "99 messages" in text
+    assert "dropped: 10 superseded" in text
     assert "2 dropped" in text
 
 

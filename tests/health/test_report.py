@@ -9,6 +9,7 @@ import pytest
 
 from edge.health.report import health
 from edge.records import (
+    BatchSetting,
     CameraCounters,
     CameraState,
     CameraStatus,
@@ -94,6 +95,33 @@ def test_two_cameras_are_summed() -> None:
         "mqtt_dropped_total": 7,
         "mqtt_dropped_backlog_total": 4,
         "mqtt_dropped_offline_total": 3,
+    }
+
+
+BATCHING_KEYS = {"batch_target", "batch_window_ms"}
+TUNED_KEYS = {"tuned_target", "tuned_window_ms", "tune_changes_total"}
+
+
+def test_the_batch_setting_is_told() -> None:
+    numbers = health(replace(pipeline(), batching=BatchSetting(8, 10.0)), PUBLISHER, {})
+    assert {key: numbers[key] for key in BATCHING_KEYS} == {
+        "batch_target": 8,
+        "batch_window_ms": 10.0,
+    }
+    assert not TUNED_KEYS & set(numbers)
+
+
+def test_what_live_tuning_made_of_it_is_told_beside_it() -> None:
+    counters = replace(
+        pipeline(), batching=BatchSetting(8, 10.0), tuned=BatchSetting(3, 0.0), tune_changes=5
+    )
+    numbers = health(counters, PUBLISHER, {})
+    assert {key: numbers[key] for key in BATCHING_KEYS | TUNED_KEYS} == {
+        "batch_target": 8,
+        "batch_window_ms": 10.0,
+        "tuned_target": 3,
+        "tuned_window_ms": 0.0,
+        "tune_changes_total": 5,
     }
 
 

@@ -11,6 +11,7 @@ from edge.publish.envelope import Header
 from edge.publish.payload import Appliance, HostPart, ServedModel
 from edge.records import (
     BatchInfo,
+    BatchTarget,
     CameraCounters,
     CameraState,
     CameraStatus,
@@ -22,6 +23,7 @@ from edge.records import (
     FrameResult,
     Lane,
     Preprocessing,
+    TargetSource,
     TimestampSource,
 )
 
@@ -74,6 +76,7 @@ def appliance() -> Appliance:
             max_candidates=1024,
         ),
         engine=EngineInfo("onnxruntime", "1.19.2", "CPU", "fp32", 64),
+        target=BatchTarget(4, TargetSource.TUNED),
     )
 
 

@@ -191,13 +191,14 @@ def test_info() -> None:
         "precision": "fp32",
         "max_batch": 64,
     }
+    assert message["batching"] == {"target": 4, "target_source": "tuned"}
 
 
 def test_info_before_the_model_is_loaded() -> None:
     host = HostPart(app_version="0.1.0", python="3.8.18", platform="Linux", l4t="35.4.1")
     message = sent(payload.info_payload(Appliance(host, ["dock1"]), samples.HEADER))
     assert message["host"]["l4t"] == "35.4.1"
-    assert not {"model", "engine"} & set(message)
+    assert not {"model", "engine", "batching"} & set(message)
 
 
 def test_health_leaves_out_what_is_unknown() -> None:

@@ -117,3 +117,17 @@ def test_the_broker_ends_up_with_the_newest_of_every_topic(steps: List[str]) -> 
         pass
     assert wire.arrived == newest
     assert book.pending == 0
+
+
+def test_what_never_arrived_is_known_but_for_what_the_will_covers() -> None:
+    book = RetainedBook(last_topic="availability")
+    for topic in ("availability", "state", "info"):
+        book.put(message(topic))
+    assert book.untold == 2
+    take_all(book)
+    book.confirm("state")
+    assert book.untold == 1
+    book.connection_lost()  # due again, but it was told
+    assert book.untold == 1
+    book.put(message("state", "2"))
+    assert book.untold == 2

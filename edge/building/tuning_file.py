@@ -1,0 +1,168 @@
+"""What `edge bench --tune` chose, on disk; believed only where it was measured.
+
+The file holds numbers of one model on one engine: for any other they mean nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Dict, List, Literal, Optional, Tuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.building.tune import LADDER
+from edge.config.schema import BatchingConfig
+from edge.errors import ConfigError
+from edge.records import BatchTarget, DeployedGraph, EngineInfo, TargetSource
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "tuning.json"
+_LARGEST_BYTES = 256 * 1024
+
+
+class TuningKey(BaseModel):
+    """What a measurement was made with; `max_batch` is the largest batch of one engine call."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    model_sha256: str
+    input_wh: Tuple[int, int]
+    backend: str
+    version: str
+    device: str
+    precision: str
+    max_batch: int
+
+    @classmethod
+    def of(cls, graph: DeployedGraph, engine: EngineInfo) -> TuningKey:
+        """The key of a graph on an engine."""
+        return cls(
+            model_sha256=graph.sha256,
+            input_wh=graph.preprocessing.input_wh,
+            backend=engine.backend,
+            version=engine.version,
+            device=engine.device,
+            precision=engine.precision,
+            max_batch=engine.max_batch,
+        )
+
+    def differences(self, now: TuningKey) -> List[str]:
+        """What is another thing `now`, in words."""
+        before, after = self.model_dump(), now.model_dump()
+        return [
+            f"{name} was {before[name]} and is {after[name]}"
+            for name in before
+            if before[name] != after[name]
+        ]
+
+
+class Tuning(BaseModel):
+    """The whole file; `table` is for people, nothing reads it back."""
+
+    model_config = ConfigDict(frozen=True, strict=True)  # newer keys are no harm
+
+    schema_id: Literal["edge.tuning/1"] = Field(alias="schema")
+    created: str
+    key: TuningKey
+    target: int = Field(ge=1, le=LADDER[-1])
+    table: List[Dict[str, Any]] = Field(max_length=len(LADDER))
+
+
+def save_tuning(state_dir: Path, tuning: Tuning) -> Path:
+    """Replaces the file in one step and returns its path; ConfigError where it cannot."""
+    path = state_dir / FILE_NAME
+    text = tuning.model_dump_json(by_alias=True, indent=2)
+    write_file(path, f"{text}\n")
+    return path
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes so that after a power cut there is the old file or the new one; or ConfigError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(temporary, text)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        _discard(temporary)
+        raise ConfigError(
+            f"cannot write {path}: {_reason(error)}; make its folder writable, or choose another"
+        ) from error
+
+
+def batch_target(batching: BatchingConfig, state_dir: Path, key: TuningKey) -> BatchTarget:
+    """The size at which batches leave at once, and who said so.
+
+    The user's word goes first, then what was measured with this very `key`, then the default.
+    A file that cannot be believed is warned about and ignored.
+    """
+    if "target" in batching.model_fields_set:
+        return BatchTarget(batching.target, TargetSource.CONFIG)
+    path = state_dir / FILE_NAME
+    try:
+        data = _read(path)
+        if data is not None:
+            return BatchTarget(tuned_target(data, key), TargetSource.TUNED)
+    except (OSError, ValueError) as error:
+        log.warning(
+            "ignored %s: %s; batching.target is %d, `edge bench --tune` measures again",
+            path,
+            _reason(error),
+            batching.target,
+        )
+    return BatchTarget(batching.target, TargetSource.DEFAULT)
+
+
+def tuned_target(data: bytes, key: TuningKey) -> int:
+    """The target that a file's content gives for `key`; ValueError, in words, if it gives none."""
+    try:
+        tuning = Tuning.model_validate_json(data)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        raise ValueError(f"damaged ({f'{place}: ' if place else ''}{fault['msg']})") from error
+    differences = tuning.key.differences(key)
+    if differences:
+        raise ValueError(f"measured with something else ({', '.join(differences)})")
+    return tuning.target
+
+
+def _read(path: Path) -> Optional[bytes]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > _LARGEST_BYTES:
+        raise ValueError("too large to be a tuning")
+    return data
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _discard(path: Path) -> None:
+    try:
+        path.unlink()
+    except (OSError, ValueError) as error:
+        log.debug("%s was never made: %s", path, error)

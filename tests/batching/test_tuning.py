@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+
+from edge.batching.policy import BatchPolicy, Decision, Placement, Rider
+from edge.batching.tuner import Tuner
+from edge.batching.tuning import LiveTuning
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.config.schema import BatchingConfig
+from edge.records import BatchSetting, FrameInfo, TimestampSource
+
+STEP_NS = NS_PER_S // 4
+
+
+class Plant:
+    """A policy under tuning, and an engine whose time the test sets."""
+
+    def __init__(self) -> None:
+        self.policy = BatchPolicy(BatchingConfig(target=16, max_wait_ms=20, tune=True))
+        self.tuning = LiveTuning(self.policy, Tuner(self.policy.setting))
+        self.base_ms = 6.0
+        self.now_ns = 0
+        self._arrived = 0.0
+        self._busy_ns = 0.0
+
+    def play(self, seconds: float, arrival_fps: float, busy: float) -> BatchSetting:
+        """Cameras at this rate and an engine busy for this share of the time."""
+        for _ in range(int(seconds * NS_PER_S / STEP_NS)):
+            self.now_ns += STEP_NS
+            self._arrived += arrival_fps * STEP_NS / NS_PER_S
+            self._busy_ns += busy * STEP_NS
+            for size in (1, 4):
+                self.tuning.batch_done(size, self.base_ms + 2.2 * size)
+            self.tuning.observe(self.now_ns, int(self._arrived), int(self._busy_ns))
+        return self.tuning.setting
+
+
+def test_it_starts_at_the_bounds() -> None:
+    plant = Plant()
+    assert plant.tuning.setting == BatchSetting(16, 20.0)
+    assert plant.tuning.changes == 0
+
+
+def test_a_light_load_makes_batches_small_and_a_step_of_load_large_again() -> None:
+    plant = Plant()
+    assert plant.play(10, arrival_fps=20, busy=0.2) == BatchSetting(1, 0.0)
+    light = plant.tuning.changes
+    heavy = plant.play(10, arrival_fps=600, busy=1.0)
+    assert heavy.target > 10
+    assert plant.tuning.changes > light
+    # The load stays: so does the setting.
+    changes = plant.tuning.changes
+    assert plant.play(60, arrival_fps=600, busy=1.0) == heavy
+    assert plant.tuning.changes == changes
+
+
+def test_an_engine_that_becomes_slower_is_noticed() -> None:
+    plant = Plant()
+    before = plant.play(15, arrival_fps=60, busy=0.5)
+    plant.base_ms = 30.0  # throttled
+    after = plant.play(15, arrival_fps=60, busy=0.9)
+    assert after.target > before.target
+
+
+def test_nothing_is_decided_on_less_than_a_second() -> None:
+    plant = Plant()
+    plant.play(1, arrival_fps=5, busy=0.1)
+    assert plant.tuning.changes == 0
+
+
+def riders(count: int) -> list[Rider]:
+    return [Rider(f"cam{number}", 0) for number in range(count)]
+
+
+def policy_of_four() -> BatchPolicy:
+    policy = BatchPolicy(BatchingConfig(target=4, max_wait_ms=10))
+    for number in range(8):
+        info = FrameInfo(f"cam{number}", 0, (8, 8), 0, 0, TimestampSource.RECEIVE)
+        policy.arrivals.admitted(info, 0)
+    return policy
+
+
+def test_a_new_setting_holds_from_the_next_decision_on() -> None:
+    policy = policy_of_four()
+    waits = Decision(close=False, wake_ns=10 * NS_PER_MS)
+    assert policy.decide(riders(3), 0, [], True, 0) == waits
+    policy.apply(BatchSetting(3, 10.0))
+    assert policy.place(riders(3), Rider("cam7", 0)) is Placement.WAIT
+    assert policy.decide(riders(3), 0, [], True, 0) == Decision(close=True)
+    policy.apply(BatchSetting(4, 2.5))
+    assert policy.place(riders(3), Rider("cam7", 0)) is Placement.NEW_ROW
+    assert policy.decide(riders(3), 0, [], True, 0).wake_ns == 2_500_000
+
+
+def test_a_slot_fuller_than_its_new_target_leaves_whole() -> None:
+    policy = policy_of_four()
+    policy.apply(BatchSetting(2, 10.0))
+    assert policy.decide(riders(4), 0, [], True, 0) == Decision(close=True)
+    assert policy.decide(riders(4), 0, [], False, 0) == Decision(close=False)
+
+
+@pytest.mark.parametrize("target", [0, 5])
+def test_a_target_beyond_the_slots_is_refused(target: int) -> None:
+    policy = policy_of_four()
+    with pytest.raises(ValueError, match=r"within 1\.\.4"):
+        policy.apply(BatchSetting(target, 10.0))
+    assert policy.setting == BatchSetting(4, 10.0)

@@ -1,0 +1,86 @@
+"""That the benchmarks run and say what they promise; what they measure is not judged here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+TIMEOUT_S = 110
+
+KEYS = {
+    "preprocess": ["edge_ms", "floor_ms", "numpy_recipe_ms", "letterbox_over_floor"],
+    "overhead": [
+        "cpu_ms_per_frame",
+        "close_over_bare_wait",
+        "close_over_bare_wait_p50",
+        "close_over_bare_wait_p99",
+        "close_to_publish_over_floor",
+        "close_to_publish_over_floor_batch1",
+        "chunked_over_batch1",
+        "rss_growth_mb",
+    ],
+}
+BARS = {
+    "preprocess": {},
+    "overhead": {
+        "cpu_ms_per_frame": "<= 3",
+        "close_over_bare_wait": "<= 1.5",
+        "close_to_publish_over_floor": "<= 1.5",
+        "chunked_over_batch1": "> 1",
+        "rss_growth_mb": "<= 5",
+    },
+}
+PEER_BARS = {"letterbox_over_ultralytics": "<= 0.2", "max_grey_level_difference": "<= 1"}
+
+
+def run(command: List[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def run_quickly(benchmark: str) -> Dict[str, Any]:
+    ended = run(["-m", f"benchmarks.{benchmark}", "--quick", "--json"])
+    assert ended.returncode == 0, ended.stderr
+    result: Dict[str, Any] = json.loads(ended.stdout)
+    return result
+
+
+@pytest.mark.parametrize("benchmark", KEYS)
+def test_json_has_the_figures_and_how_they_were_measured(benchmark: str) -> None:
+    result = run_quickly(benchmark)
+    assert {key: type(result.get(key)) for key in KEYS[benchmark]} == dict.fromkeys(
+        KEYS[benchmark], float
+    )
+    assert result["benchmark"] == benchmark
+    assert result["quick"] is True
+    assert result["command"] == f"python -m benchmarks.{benchmark} --quick --json"
+    assert result["device"]
+    assert {"edge", "python", "numpy", "opencv"} <= set(result["versions"])
+    has_peer = benchmark == "preprocess" and importlib.util.find_spec("ultralytics") is not None
+    bars = {**BARS[benchmark], **(PEER_BARS if has_peer else {})}
+    assert {key: entry["bar"] for key, entry in result["bars"].items()} == bars
+    assert {entry["verdict"] for entry in result["bars"].values()} <= {"PASS", "MISS"}
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ultralytics") is not None, reason="the peer is installed"
+)
+def test_an_absent_peer_is_said_and_has_no_figure() -> None:
+    ended = run(["benchmarks/preprocess.py", "--quick"])  # as a file, for people
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("preprocess on ")
+    assert "ultralytics_ms" not in ended.stdout
+    assert "pip install ultralytics" in ended.stdout

@@ -1,0 +1,217 @@
+"""`edge bench`: real ONNX Runtime on a tiny detector, and an engine that runs out of memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from edge.cli import main
+from edge.demo.show import ASSETS
+from edge.errors import EngineError, EngineOutOfMemory
+from edge.geometry import Image
+from edge.inference.onnxruntime import OnnxRuntimeEngine
+from tests.building.tiny_detectors import TinyDetector
+
+SIZES = [1, 2, 4, 8, 16, 32, 64]
+CAMERA = {"name": "belt", "uri": str(ASSETS / "belt.mp4")}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    if not (folder / "tiny.onnx").exists():
+        TinyDetector().save(folder)
+    config: Dict[str, Any] = {
+        "device": {"id": "nx", "state_dir": "state"},
+        "model": {"path": "tiny.onnx"},
+        "cameras": [CAMERA],
+        **changes,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def bench(config: Path, *options: str) -> int:
+    return main(["bench", "-c", str(config), "--seconds", "0.05", *options])
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many frames the engine holds at once: more run out of memory."""
+
+    def limit(count: int) -> None:
+        real = OnnxRuntimeEngine.infer
+
+        def infer(self: OnnxRuntimeEngine, frames: Image) -> Any:
+            if len(frames) > count:
+                raise EngineOutOfMemory(f"no room for {len(frames)} frames")
+            return real(self, frames)
+
+        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine.infer", infer)
+        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine._warm_up", lambda self: None)
+
+    return limit
+
+
+def table_sizes(text: str) -> List[int]:
+    """The first column of the table."""
+    lines = text.splitlines()
+    (header,) = [number for number, line in enumerate(lines) if line.startswith("batch  calls")]
+    width = len(lines[header])
+    rows = [line for line in lines[header + 1 :] if line[:5].strip().isdigit()]
+    assert {len(row) for row in rows} <= {width}  # aligned
+    return [int(row.split()[0]) for row in rows]
+
+
+def test_the_table_alone_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(write(tmp_path)) == 0
+    seen = capsys.readouterr()
+    assert table_sizes(seen.out) == SIZES
+    for expected in ("tiny, input 64x48", "onnxruntime", "up to 8 frames", "knee "):
+        assert expected in seen.out
+    assert seen.err == ""
+    assert not (tmp_path / "state").exists()
+
+
+def test_tuning_writes_the_choice_and_a_plot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(write(tmp_path), "--tune", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "state/tuning.json").read_text("utf-8"))
+    assert summary["schema"] == "edge.bench/1"
+    assert summary["is_complete"] is True
+    assert summary["out_of_memory"] is None
+    assert [row["batch"] for row in summary["rows"]] == SIZES
+    assert [row["calls"] for row in summary["rows"]] == [1, 1, 1, 1, 2, 4, 8]
+    for row in summary["rows"]:
+        assert row["repeats"] >= 5
+        assert 0 < row["latency_ms_p50"] <= row["latency_ms_p99"]
+        assert row["throughput_fps"] == pytest.approx(
+            1000 * row["batch"] / row["latency_ms_p50"], rel=0.01
+        )
+        assert 0 <= row["cpu_utilization"] <= 1
+        assert row["rss_mb"] > 10
+    assert summary["knee"] == written["target"]
+    assert summary["key"] == written["key"]
+    assert summary["tuning"] == str(tmp_path / "state/tuning.json")
+    assert summary["plot"] == str(tmp_path / "state/tuning.svg")
+    assert ElementTree.parse(summary["plot"]).getroot().tag.endswith("svg")
+
+
+def test_a_plot_where_it_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = tmp_path / "plots" / "tiny.svg"
+    assert bench(write(tmp_path), "--plot", str(plot)) == 0
+    assert ElementTree.parse(plot).getroot().tag.endswith("svg")
+    assert not (tmp_path / "state").exists()
+    assert str(plot) in capsys.readouterr().out
+
+
+def test_a_target_in_the_config_is_told_to_go_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(write(tmp_path, batching={"target": 3}), "--tune") == 0
+    assert "batching.target in the config says 3 and goes first" in capsys.readouterr().out
+
+
+def test_out_of_memory_is_said_and_the_rest_is_chosen_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fits: Callable[[int], None]
+) -> None:
+    fits(3)
+    assert bench(write(tmp_path), "--tune") == 0
+    text = capsys.readouterr().out
+    assert table_sizes(text) == [1, 2]
+    assert "out of memory at 4 frames" in text
+    written = json.loads((tmp_path / "state/tuning.json").read_text("utf-8"))
+    assert written["target"] in (1, 2)
+
+
+def test_not_even_one_frame_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fits: Callable[[int], None]
+) -> None:
+    fits(0)
+    assert bench(write(tmp_path), "--tune") == 70
+    seen = capsys.readouterr()
+    assert "edge bench: out of memory at 1 frames: no room for 1 frames" in seen.err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_engine_that_breaks_is_exit_70_after_what_was_measured(
+    options: List[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = OnnxRuntimeEngine.infer
+
+    def infer(self: OnnxRuntimeEngine, frames: Image) -> Any:
+        if len(frames) == 4:
+            raise EngineError("the engine is broken")
+        return real(self, frames)
+
+    monkeypatch.setattr("edge.bench.OnnxRuntimeEngine.infer", infer)
+    assert bench(write(tmp_path), "--tune", *options) == 70
+    seen = capsys.readouterr()
+    assert seen.err.splitlines() == ["edge bench: the engine is broken"]
+    assert not (tmp_path / "state").exists()
+    if options:
+        summary = json.loads(seen.out)
+        assert [row["batch"] for row in summary["rows"]] == [1, 2]
+        assert (summary["is_complete"], summary["knee"]) == (False, None)
+    else:
+        assert table_sizes(seen.out) == [1, 2]
+
+
+@pytest.mark.parametrize("options", [["--tune"], ["--tune", "--json"], ["--plot", "file/plot.svg"]])
+def test_what_cannot_be_written_is_said_after_the_table(
+    options: List[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("in the way")
+    config = write(tmp_path, device={"state_dir": "file/state"})
+    assert bench(config, *options) == 78
+    seen = capsys.readouterr()
+    (line,) = seen.err.splitlines()
+    assert line.startswith("edge bench: cannot write ")
+    if "--json" in options:
+        summary = json.loads(seen.out)
+        assert len(summary["rows"]) == len(SIZES)
+        assert summary["tuning"] is None
+    else:
+        assert table_sizes(seen.out) == SIZES
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        pytest.param({"model": {"path": "none.onnx"}}, "none.onnx", id="no model"),
+        pytest.param({"batching": {"target": 65}}, "batching.target", id="out of range"),
+        pytest.param({"model": {"path": "config.yaml"}}, "not an ONNX file", id="no network"),
+    ],
+)
+def test_a_config_that_is_wrong_is_exit_78(
+    changes: Dict[str, Any], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(write(tmp_path, **changes), "--tune") == 78
+    seen = capsys.readouterr()
+    (line,) = seen.err.splitlines()
+    assert expected in line
+    assert seen.out == ""
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+def test_seconds_are_a_positive_number(
+    seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench(write(tmp_path), "--seconds", seconds)
+    assert ended.value.code == 2
+    assert "--seconds" in capsys.readouterr().err
