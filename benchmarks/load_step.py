@@ -42,6 +42,7 @@ class Timing:
 
 def play_step(cost: EngineCost, timing: Timing, seed: int) -> Dict[str, Phases]:
     """Every fixed setting, then the tuner with the largest of them as its bounds."""
+    # From the largest: the quick choice must hold it, too.
     every = 3 if timing.is_quick else 1
     played = {
         f"fixed {target} x {window_ms} ms": _play(target, window_ms, cost, timing, seed)

@@ -11,7 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "edge"
 
-FOUNDATION = frozenset({"errors", "records", "geometry", "clock", "threads", "backoff", "config"})
+FOUNDATION = frozenset(
+    {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
+)
 # `line` is the part of `app` that wires the hot path.
 # `check` and `bench` are commands, which look into rooms without starting the daemon.
 COMPOSERS = frozenset({"app", "line", "cli", "check", "bench", "__main__"})

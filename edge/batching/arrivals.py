@@ -72,11 +72,11 @@ class Arrivals:
 
 
 def _likely_frames(wanted: int) -> float:
-    """How many frames to plan for so that `wanted` come: as often fewer come as expected as more.
+    """How many frames to allow time for so that `wanted` come, with a standard deviation's margin.
 
-    Without the margin of one standard deviation half the batches would leave short of the target;
-    a full one leaves at once in any case. A single other frame needs none: it comes within the
-    half period in which it is the other's turn to wait.
+    In the mean time alone half of the batches would stay short of the target, and a full one
+    leaves early in any case. One other frame needs no margin: of two cameras, each leads the
+    other by at most half a period one way round.
     """
     return wanted + math.sqrt(max(wanted - 1, 0))
 

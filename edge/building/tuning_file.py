@@ -6,12 +6,12 @@ The file holds numbers of one model on one engine: for any other they mean nothi
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, Dict, List, Literal, Optional, Tuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge.atomic_file import replace_text
 from edge.building.tune import LADDER
 from edge.config.schema import BatchingConfig
 from edge.errors import ConfigError
@@ -81,14 +81,9 @@ def save_tuning(state_dir: Path, tuning: Tuning) -> Path:
 
 def write_file(path: Path, text: str) -> None:
     """Writes so that after a power cut there is the old file or the new one; or ConfigError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(temporary, text)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        replace_text(path, text)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        _discard(temporary)
         raise ConfigError(
             f"cannot write {path}: {_reason(error)}; make its folder writable, or choose another"
         ) from error
@@ -142,27 +137,5 @@ def _read(path: Path) -> Optional[bytes]:
     return data
 
 
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
-
-
-def _discard(path: Path) -> None:
-    try:
-        path.unlink()
-    except (OSError, ValueError) as error:
-        log.debug("%s was never made: %s", path, error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
+
+from edge.atomic_file import replace_text
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def next_session(state_dir: Path, unix_s: int) -> int:
     previous = 0
     try:
         previous = _read(path)
-        _write(path, previous + 1)
+        replace_text(path, f"{previous + 1}\n")
     except (OSError, ValueError) as error:
         session = max(previous + 1, unix_s)
         reason = error.strerror if isinstance(error, OSError) else "holds no session number"
@@ -39,7 +40,7 @@ def next_session(state_dir: Path, unix_s: int) -> int:
 
 def _remember(path: Path, session: int) -> int:
     try:
-        _write(path, session)
+        replace_text(path, f"{session}\n")
     except OSError as error:
         log.debug("session counter %s is not writable: %s", path, error)
     return session
@@ -53,23 +54,3 @@ def _read(path: Path) -> int:
     if not text.isdigit() or int(text) >= _LARGEST:
         raise ValueError("does not hold a session number")
     return int(text)
-
-
-def _write(path: Path, session: int) -> None:
-    """Replaces the file in one step: after a power cut it holds the old number or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="ascii") as file:
-        file.write(f"{session}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
