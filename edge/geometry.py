@@ -104,12 +104,27 @@ class Letterbox:
         width, height = self.resized_wh
         left, top = self.pad_left, self.pad_top
         inner = row[top : top + height, left : left + width]
-        if source.shape[:2] == (height, width):
-            np.copyto(inner, source)
-        else:
-            cv2.resize(source, (width, height), dst=inner, interpolation=cv2.INTER_LINEAR)
+        _resize_into(inner, source)
         if paint_border:
             row[:top] = PAD_GREY
             row[top + height :] = PAD_GREY
             row[top : top + height, :left] = PAD_GREY
             row[top : top + height, left + width :] = PAD_GREY
+
+
+def _resize_into(target: Image, source: Image) -> None:
+    """Bilinear resize of `source` into `target`, which may be a view with gaps between rows."""
+    height, width = target.shape[:2]
+    factor = source.shape[1] // width
+    is_exact = source.shape[:2] == (height * factor, width * factor)
+    if is_exact and factor % 2 and source.flags.c_contiguous:
+        # At an odd whole factor (1080p to 640 is 3) bilinear falls on the middle pixel of each
+        # block: the same picture in about 0.6 of the time. As rows of `factor` source rows, the
+        # middle ones lie side by side, and so OpenCV's nearest neighbour finds the middle pixels.
+        half = factor // 2
+        columns = source.shape[1]
+        blocks = source.reshape(height, columns * factor, 3)
+        middles = blocks[:, half * columns + half : (half + 1) * columns + half]
+        cv2.resize(middles, (width, height), dst=target, interpolation=cv2.INTER_NEAREST)
+    else:
+        cv2.resize(source, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)

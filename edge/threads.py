@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from typing import Callable
@@ -11,6 +12,18 @@ log = logging.getLogger(__name__)
 
 OnFailure = Callable[[str, BaseException], None]
 """Is told the name of a thread that died and why."""
+
+
+# linux/prctl.h. Loaded here, not at the call: a timed wait follows it.
+_PR_SET_TIMERSLACK = 29
+_LIBC = ctypes.CDLL(None)
+
+
+def sharpen_timers() -> None:
+    """Lets the calling thread's timed waits end on time; Linux else adds up to 50 microseconds."""
+    prctl = getattr(_LIBC, "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1))
 
 
 class SupervisedThread:

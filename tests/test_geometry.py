@@ -259,3 +259,21 @@ def test_a_rectangle_is_found_where_its_box_is_mapped(
     np.testing.assert_allclose(found, letterbox.to_model(np.array([box])), atol=0.51)
     source_pixel = 1 / min(letterbox.scale_xy)
     np.testing.assert_allclose(letterbox.to_source(found), [box], atol=0.51 * source_pixel)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("is_contiguous", [True, False])
+def test_whole_factors_give_the_very_pixels_of_bilinear(factor: int, is_contiguous: bool) -> None:
+    width, height = 40, 24
+    noise = np.random.default_rng(factor).integers(
+        0, 256, (height * factor, width * factor + 8, 3), np.uint8
+    )
+    source = noise[:, 4:-4]
+    if is_contiguous:
+        source = np.ascontiguousarray(source)
+    expected = cv2.resize(source, (width, height), interpolation=cv2.INTER_LINEAR)
+    row = np.full((40, 40, 3), 7, np.uint8)
+    Letterbox.fit((width * factor, height * factor), (40, 40)).draw(source, row)
+    assert (row[8:32] == expected).all()
+    assert (row[:8] == PAD_GREY).all()
+    assert (row[32:] == PAD_GREY).all()

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from typing import List, Tuple, Type
 
 import pytest
 
-from edge.threads import SupervisedThread
+from edge.threads import SupervisedThread, sharpen_timers
 
 Failures = List[Tuple[str, BaseException]]
 PATIENCE_S = 30.0
@@ -106,3 +107,20 @@ def test_a_hung_thread_does_not_keep_the_process_alive() -> None:
     thread.start()
     assert thread.join(PATIENCE_S)
     assert seen == [True]
+
+
+def test_timers_are_sharp_in_the_thread_that_asked_and_in_no_other() -> None:
+    get_timer_slack = 30  # PR_GET_TIMERSLACK
+    libc = ctypes.CDLL(None)
+    slack_ns: List[int] = []
+
+    def ask() -> None:
+        sharpen_timers()
+        slack_ns.append(libc.prctl(get_timer_slack))
+
+    before_ns = libc.prctl(get_timer_slack)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(30)
+    assert slack_ns == [1]
+    assert libc.prctl(get_timer_slack) == before_ns

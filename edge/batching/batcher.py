@@ -10,7 +10,7 @@ from edge.batching.feed import Sink
 from edge.batching.priority_lane import PriorityLane
 from edge.batching.shared_lane import SharedLane
 from edge.clock import NS_PER_S, Clock
-from edge.threads import OnFailure, SupervisedThread
+from edge.threads import OnFailure, SupervisedThread, sharpen_timers
 
 
 class Batcher:
@@ -56,6 +56,7 @@ class Batcher:
         return f"<Batcher {self._priority!r} {self._shared!r}>"
 
     def _run(self, sink: Sink) -> None:
+        sharpen_timers()  # the deadline of a batch is a timed wait of this thread
         while not self._stopping.is_set():
             self._changed.wait(self._seconds_until(self.step(sink)))
             self._changed.clear()
