@@ -51,7 +51,7 @@ broker: $(VENV)/.installed
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; \
 	command -v mosquitto >/dev/null || $(VENV)/bin/python -c 'import amqtt' 2>/dev/null || \
 	$(MAKE) --no-print-directory system || \
-	{ echo "or go on without: installing amqtt, a broker in Python"; $(PIP) install 'amqtt>=0.11'; }
+	{ echo "going on without it: installing amqtt, a broker in Python"; $(PIP) install 'amqtt>=0.11'; }
 
 $(VENV)/bin/python:
 	@missing=; $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing=python3-venv; \
