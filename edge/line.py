@@ -21,7 +21,7 @@ from edge.batching.feed import Feed
 from edge.batching.lane_queue import LaneQueue
 from edge.batching.policy import BatchPolicy
 from edge.batching.priority_lane import PriorityLane
-from edge.batching.ring import SlotRing
+from edge.batching.ring import SlotRing, within_memory
 from edge.batching.shared_lane import SharedLane
 from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
@@ -30,6 +30,7 @@ from edge.capture import Mailbox, Reader, open_source
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.schema import CameraConfig, Config
 from edge.geometry import Image
+from edge.health.host import free_memory_bytes
 from edge.health.meters import CameraReading, PipelineMeter
 from edge.inference.chunks import ChunkedEngine, batch_cap
 from edge.inference.onnxruntime import OnnxRuntimeEngine
@@ -176,7 +177,9 @@ class Line:
         return [reader.status for reader in self._readers.values()]
 
     def _with_target(self, config: Config, key: TuningKey) -> Config:
-        target = batch_target(config.batching, config.device.state_dir, key)
+        wanted = batch_target(config.batching, config.device.state_dir, key)
+        slots, input_wh = PIPELINE_DEPTH + SPARE_SLOTS, self._engine.input_wh
+        target = within_memory(wanted, slots, input_wh, free_memory_bytes())
         log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
         self.batch_target = target
         batching = config.batching.model_copy(update={"target": target.frames})

@@ -279,6 +279,7 @@ class TargetSource(str, Enum):
     CONFIG = "config"
     TUNED = "tuned"
     DEFAULT = "default"
+    MEMORY = "memory"
 
 
 @dataclass(frozen=True)

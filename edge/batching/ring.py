@@ -8,7 +8,11 @@ from typing import Callable, List, Optional, Tuple
 import numpy as np
 
 from edge.geometry import PAD_GREY, Image
-from edge.records import Slot
+from edge.records import BatchTarget, Slot, TargetSource
+
+# Of the memory that is free at the start, what the slots may take: the network's own need, and on
+# a Jetson the GPU's, come out of the same.
+_MEMORY_SHARE = 0.25
 
 Allocate = Callable[[Tuple[int, int, int, int]], Image]
 """Makes the host memory of one slot, uint8 of the given shape; pinned where there is a GPU."""
@@ -51,3 +55,17 @@ class SlotRing:
     def __repr__(self) -> str:
         with self._lock:
             return f"<SlotRing {len(self._free)} of {self._count} slots free>"
+
+
+def within_memory(
+    target: BatchTarget, slots: int, input_wh: Tuple[int, int], free_bytes: int
+) -> BatchTarget:
+    """The target, or as many frames as `slots` slots may hold in a quarter of the free memory.
+
+    At least one: a batch of a single frame is what the rest of the system would be without.
+    """
+    frame_bytes = input_wh[0] * input_wh[1] * 3
+    affordable = max(int(free_bytes * _MEMORY_SHARE) // (slots * frame_bytes), 1)
+    if affordable >= target.frames:
+        return target
+    return BatchTarget(affordable, TargetSource.MEMORY)

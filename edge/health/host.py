@@ -114,6 +114,11 @@ def _cpu_ticks() -> Tuple[float, float]:
     return total_s - idle_s, total_s
 
 
+def free_memory_bytes() -> int:
+    """What can be had without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
 def _memory() -> Dict[str, float]:
     memory = psutil.virtual_memory()
     # Not `used`: page cache counts as free, and on Jetson the GPU's share is not in `used`.
