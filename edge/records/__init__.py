@@ -1,0 +1,81 @@
+"""The records that pass between rooms."""
+
+from edge.records.batches import (
+    Batch,
+    BatchInfo,
+    BatchItem,
+    BatchResult,
+    Lane,
+    OnBatchResult,
+    Slot,
+)
+from edge.records.cameras import (
+    CameraState,
+    CameraStatus,
+    DropCause,
+    DropCounts,
+    Frame,
+    FrameInfo,
+    OnFrame,
+    TimestampSource,
+)
+from edge.records.engines import (
+    BatchSetting,
+    BatchTarget,
+    BuildPhase,
+    BuildProgress,
+    ChannelOrder,
+    DeployedGraph,
+    EngineInfo,
+    EngineState,
+    EngineStatus,
+    GateOutcome,
+    OnProgress,
+    Preprocessing,
+    TargetSource,
+)
+from edge.records.observation import (
+    CameraCounters,
+    PipelineCounters,
+    PublisherCounters,
+)
+from edge.records.results import (
+    Detections,
+    FrameResult,
+)
+
+__all__ = [
+    "Batch",
+    "BatchInfo",
+    "BatchItem",
+    "BatchResult",
+    "BatchSetting",
+    "BatchTarget",
+    "BuildPhase",
+    "BuildProgress",
+    "CameraCounters",
+    "CameraState",
+    "CameraStatus",
+    "ChannelOrder",
+    "DeployedGraph",
+    "Detections",
+    "DropCause",
+    "DropCounts",
+    "EngineInfo",
+    "EngineState",
+    "EngineStatus",
+    "Frame",
+    "FrameInfo",
+    "FrameResult",
+    "GateOutcome",
+    "Lane",
+    "OnBatchResult",
+    "OnFrame",
+    "OnProgress",
+    "PipelineCounters",
+    "Preprocessing",
+    "PublisherCounters",
+    "Slot",
+    "TargetSource",
+    "TimestampSource",
+]
