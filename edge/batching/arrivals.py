@@ -8,7 +8,6 @@ from collections import deque
 from typing import Deque, Dict, List, Sequence, Tuple
 
 from edge.clock import NS_PER_S
-from edge.records import FrameInfo
 
 # A camera that was silent for this long is not waited for.
 _SILENCE_NS = NS_PER_S
@@ -16,28 +15,26 @@ _SILENCE_NS = NS_PER_S
 # Long enough that a network camera's pause of half a second (around its I-frames) does not look
 # like a slow camera, short enough that a change of rate is followed within seconds.
 _MEMORY_NS = 2 * NS_PER_S
-_MAX_SAMPLES = 32
+_MAX_SAMPLES = 64  # at least that long up to 32 frames a second
 
 # Waiting for less than this many frames only makes the present ones late.
 _WORTHWHILE_FRAMES = 0.5
 
 
 class Arrivals:
-    """Each camera's frame rate, by count over span, from the frames that were admitted.
+    """Each camera's frame rate, by count over span, looked at whenever a frame is admitted.
 
-    Frame ids count every frame the camera delivered, so frames that were replaced before they
-    were seen here count as well.
+    What is counted are the frames that reached the mailbox: those replaced there unseen as well,
+    but none above the camera's rate cap, which no batch can wait for.
     """
 
     def __init__(self) -> None:
         self._seen: Dict[str, Deque[Tuple[int, int]]] = {}
 
-    def admitted(self, info: FrameInfo, now_ns: int) -> None:
-        """Notes a frame that came into a slot."""
-        seen = self._seen.setdefault(info.camera, deque(maxlen=_MAX_SAMPLES))
-        if seen and info.frame_id <= seen[-1][1]:
-            seen.clear()  # the camera's source started over
-        seen.append((now_ns, info.frame_id))
+    def admitted(self, camera: str, received: int, now_ns: int) -> None:
+        """Notes that a frame came into a slot, when so many had reached the mailbox in all."""
+        seen = self._seen.setdefault(camera, deque(maxlen=_MAX_SAMPLES))
+        seen.append((now_ns, received))
         while len(seen) > 2 and now_ns - seen[0][0] > _MEMORY_NS:
             seen.popleft()
 
@@ -49,9 +46,9 @@ class Arrivals:
         """Frames per second of each delivering camera whose rate is known."""
         rates: List[float] = []
         for seen in self._seen.values():
-            (first_ns, first_id), (last_ns, last_id) = seen[0], seen[-1]
+            (first_ns, first_count), (last_ns, last_count) = seen[0], seen[-1]
             if last_ns > first_ns and now_ns - last_ns <= _SILENCE_NS:
-                rates.append((last_id - first_id) * NS_PER_S / (last_ns - first_ns))
+                rates.append((last_count - first_count) * NS_PER_S / (last_ns - first_ns))
         return rates
 
     def window_ns(self, target: int, limit_ns: int, now_ns: int) -> int:

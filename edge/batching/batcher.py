@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Executor
 from typing import Optional
 
 from edge.batching.feed import Sink
@@ -16,15 +15,12 @@ from edge.threads import OnFailure, SupervisedThread, sharpen_timers
 class Batcher:
     """Steps both lanes whenever a mailbox, a drawing or the pipeline has changed.
 
-    Owns `pool`, in which the lanes letterbox.
+    Neither lane's step blocks: what one waits for must not hold up the other.
     """
 
-    def __init__(
-        self, priority: PriorityLane, shared: SharedLane, pool: Executor, clock: Clock
-    ) -> None:
+    def __init__(self, priority: PriorityLane, shared: SharedLane, clock: Clock) -> None:
         self._priority = priority
         self._shared = shared
-        self._pool = pool
         self._clock = clock
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -49,7 +45,8 @@ class Batcher:
         self._stopping.set()
         self._changed.set()
         ended = self._thread is None or self._thread.join(timeout_s)
-        self._pool.shutdown(wait=False)
+        self._priority.close()
+        self._shared.close()
         return ended
 
     def __repr__(self) -> str:
@@ -58,6 +55,8 @@ class Batcher:
     def _run(self, sink: Sink) -> None:
         sharpen_timers()  # the deadline of a batch is a timed wait of this thread
         while not self._stopping.is_set():
+            # The wake-up after each drawing is not idle: a wait that began while the drawing took
+            # the interpreter's lock ends late, one begun after it is on time.
             self._changed.wait(self._seconds_until(self.step(sink)))
             self._changed.clear()
         self._priority.flush(sink)

@@ -35,9 +35,10 @@ class Drawing:
 
 
 class Drawer:
-    """Draws frames as the model wants them; `on_done` is told after each, on the pool's thread.
+    """Draws frames as the model wants them, in a pool that it owns.
 
-    `keep_images` keeps each source frame until its result is out, for whoever draws on it.
+    `on_done` is told after each, on the pool's thread. `keep_images` keeps each source frame until
+    its result is out, for whoever draws on it.
     """
 
     def __init__(
@@ -64,7 +65,12 @@ class Drawer:
     def item(self, drawing: Drawing) -> BatchItem:
         """The batch item of a finished drawing."""
         image = drawing.frame.image if self._keep_images else None
-        return BatchItem(drawing.frame.info, drawing.letterbox, image)
+        info = drawing.frame.info
+        return BatchItem(info, drawing.letterbox, image, drawing.feed.fresh_until_ns(info))
+
+    def close(self) -> None:
+        """Takes no more frames; what has begun is finished."""
+        self._pool.shutdown(wait=False)
 
     def _letterbox(self, source_wh: Tuple[int, int]) -> Letterbox:
         letterbox = self._letterboxes.get(source_wh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
-from edge.batching.policy import is_stale
+from edge.clock import NS_PER_MS
 from edge.records import Batch, DropCause, Frame, FrameInfo
 
 
@@ -16,6 +16,10 @@ class Mailbox(Protocol):
     def camera(self) -> str:
         """The camera's name."""
 
+    @property
+    def received(self) -> int:
+        """Frames that came in since the start, also those that were replaced."""
+
     def peek(self) -> Optional[FrameInfo]:
         """The waiting frame, left where it is."""
 
@@ -24,6 +28,9 @@ class Mailbox(Protocol):
 
     def count_drop(self, cause: DropCause) -> None:
         """Counts a taken frame that will not be inferred."""
+
+    def close(self) -> None:
+        """Counts as aborted what waits, and what a camera that cannot be stopped still sends."""
 
 
 class Sink(Protocol):
@@ -34,6 +41,12 @@ class Sink(Protocol):
 
     def submit(self, batch: Batch) -> None:
         """Accepts a closed batch; its slot comes back through the ring."""
+
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        """Accepts a batch in the place of a submitted one, whose slot is then the caller's.
+
+        False, and nothing, if the engine has taken that.
+        """
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,11 @@ class Feed:
         """The camera's name."""
         return self.mailbox.camera
 
-    def is_stale(self, info: FrameInfo, now_ns: int) -> bool:
-        """Tells whether a frame has become too old to be worth inferring."""
-        return is_stale(info.captured_ns, self.max_staleness_ms, now_ns)
+    def fresh_until_ns(self, info: FrameInfo) -> Optional[int]:
+        """When a frame becomes too old to be worth inferring; None: never."""
+        if self.max_staleness_ms is None:
+            return None
+        return info.captured_ns + int(self.max_staleness_ms * NS_PER_MS)
 
     def take_fresh(self, expected: FrameInfo, now_ns: int) -> Optional[Frame]:
         """The frame that was peeked at, unless it is stale: then it is counted and gone.
@@ -58,12 +73,8 @@ class Feed:
         None also if a newer one has come meanwhile: that one is still to be decided about.
         """
         frame = self.mailbox.take(expected)
-        if frame is not None and self.is_stale(frame.info, now_ns):
+        fresh_until_ns = self.fresh_until_ns(expected)
+        if frame is not None and fresh_until_ns is not None and now_ns > fresh_until_ns:
             self.mailbox.count_drop(DropCause.STALE)
             return None
         return frame
-
-    def abort(self) -> None:
-        """Counts the waiting frame, if there is one, as aborted."""
-        if self.mailbox.take() is not None:
-            self.mailbox.count_drop(DropCause.ABORTED)

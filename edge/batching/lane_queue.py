@@ -29,6 +29,15 @@ class LaneQueue:
             self._lanes[batch.lane].append(batch)
             self._changed.notify()
 
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        """Puts a batch in the place of one that waits; False, and nothing, if that was taken."""
+        with self._changed:
+            lane = self._lanes[waiting.lane]
+            if waiting not in lane:
+                return False
+            lane[lane.index(waiting)] = batch
+            return True
+
     def get(self) -> Optional[Batch]:
         """Waits for the next batch; None once the queue is closed and empty."""
         with self._changed:

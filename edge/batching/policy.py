@@ -109,6 +109,17 @@ class BatchPolicy:
         deadline_ns = opened_ns + self.window_ns(now_ns)
         return _CLOSE if now_ns >= deadline_ns else Decision(close=False, wake_ns=deadline_ns)
 
+    def is_outdated(self, riders: Sequence[Rider], waiting: Iterable[Rider]) -> bool:
+        """Tells whether a newer group of frames, of as many cameras, waits behind the riders."""
+        if not riders:
+            return False
+        newer = [frame for frame in waiting if self._is_too_new(riders, frame)]
+        newest = max(newer, key=lambda frame: frame.captured_ns, default=None)
+        if newest is None:
+            return False
+        group = {frame.camera for frame in newer if self._is_aligned([frame], newest)}
+        return len(group) >= len({rider.camera for rider in riders})
+
     def window_ns(self, now_ns: int) -> int:
         """How long a slot waits for more frames after its first."""
         setting = self._setting
@@ -144,8 +155,3 @@ class TurnOrder:
         """Notes that `camera` took a row."""
         self._turn += 1
         self._last_turn[camera] = self._turn
-
-
-def is_stale(captured_ns: int, max_staleness_ms: Optional[float], now_ns: int) -> bool:
-    """Tells whether a frame has become too old to be worth inferring."""
-    return max_staleness_ms is not None and now_ns - captured_ns > max_staleness_ms * NS_PER_MS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Mapping
+from typing import Dict, Iterator, Mapping
 
 from edge.batching.drawing import Drawer, Drawing
 from edge.batching.feed import Feed, Sink
@@ -12,10 +12,10 @@ from edge.records import Batch, DropCause, Lane
 
 
 class PriorityLane:
-    """One camera, one reserved slot of one row; used by the batcher's thread alone.
+    """One camera, a few reserved slots of one row; used by the batcher's thread alone.
 
-    A camera has at most one frame on the way: while it is drawn or inferred the newest one waits
-    in the mailbox, so that a camera faster than the engine is never served an old frame.
+    Until the engine takes a frame, the camera's next one takes its place: not before that is
+    drawn, so that an engine that becomes free never finds the place empty.
     """
 
     def __init__(
@@ -29,22 +29,29 @@ class PriorityLane:
         self._drawer = drawer
         self._batch_ids = batch_ids
         self._clock = clock
-        self._drawings: List[Drawing] = []
+        self._drawings: Dict[Feed, Drawing] = {}
+        self._submitted: Dict[Feed, Batch] = {}
 
     def step(self, sink: Sink) -> None:
         """Submits what is drawn, then starts to draw what waits."""
-        for drawing in [drawing for drawing in self._drawings if drawing.job.done()]:
-            self._submit(drawing, sink)
         for feed, ring in self._slots.items():
-            self._bind(feed, ring)
+            drawing = self._drawings.get(feed)
+            if drawing is not None and drawing.job.done():
+                self._finish(drawing, sink)
+            if feed not in self._drawings:
+                self._bind(feed, ring)
 
     def flush(self, sink: Sink) -> None:
         """Sends off what is bound; counts what still waits as aborted."""
-        for drawing in list(self._drawings):
+        for drawing in list(self._drawings.values()):
             drawing.job.exception()  # waits for it to be drawn
-            self._submit(drawing, sink)
+            self._finish(drawing, sink)
         for feed in self._slots:
-            feed.abort()
+            feed.mailbox.close()
+
+    def close(self) -> None:
+        """Ends the threads that draw."""
+        self._drawer.close()
 
     def __repr__(self) -> str:
         return f"<PriorityLane {len(self._drawings)} of {len(self._slots)} cameras bound>"
@@ -60,10 +67,10 @@ class PriorityLane:
         if frame is None:
             slot.release()
             return
-        self._drawings.append(self._drawer.draw(feed, frame, slot, 0))
+        self._drawings[feed] = self._drawer.draw(feed, frame, slot, 0)
 
-    def _submit(self, drawing: Drawing, sink: Sink) -> None:
-        self._drawings.remove(drawing)
+    def _finish(self, drawing: Drawing, sink: Sink) -> None:
+        del self._drawings[drawing.feed]
         if drawing.job.exception() is not None:
             drawing.drop(DropCause.ABORTED)
             drawing.slot.release()
@@ -71,4 +78,14 @@ class PriorityLane:
         now_ns = self._clock.monotonic_ns()
         items = (self._drawer.item(drawing),)
         batch_id = next(self._batch_ids)
-        sink.submit(Batch(batch_id, drawing.slot, items, now_ns, now_ns, Lane.PRIORITY))
+        batch = Batch(batch_id, drawing.slot, items, now_ns, now_ns, Lane.PRIORITY)
+        self._submit(drawing.feed, batch, sink)
+
+    def _submit(self, feed: Feed, batch: Batch, sink: Sink) -> None:
+        before = self._submitted.get(feed)
+        if before is not None and sink.exchange(before, batch):
+            feed.mailbox.count_drop(DropCause.SUPERSEDED)
+            before.slot.release()
+        else:
+            sink.submit(batch)
+        self._submitted[feed] = batch

@@ -14,12 +14,21 @@ from edge.records import Batch, BatchItem, DropCause, FrameInfo, Slot
 
 
 class OpenSlot:
-    """The slot being filled; its drawings stand in the order in which they came."""
+    """The slot being filled; its drawings stand in the order in which they came.
+
+    Once it is closing it takes no more, and leaves with its last drawing.
+    """
 
     def __init__(self, slot: Slot, opened_ns: int) -> None:
         self.slot = slot
         self.opened_ns = opened_ns
         self.drawings: List[Drawing] = []
+        self.is_closing = False
+
+    @property
+    def is_drawn(self) -> bool:
+        """True while no row is being written."""
+        return all(drawing.job.done() for drawing in self.drawings)
 
     @property
     def riders(self) -> List[Rider]:
@@ -54,26 +63,27 @@ class SharedLane:
 
     def step(self, sink: Sink) -> Optional[int]:
         """Admits what waits and closes what is due; returns when to look again."""
-        self._admit()
-        now_ns = self._clock.monotonic_ns()
-        if self._open is None:
+        if self._open is None or not self._open.is_closing:
+            wake_ns = self._fill(sink)
+            if self._open is None or not self._open.is_closing:
+                return wake_ns
+        if not self._open.is_drawn:
             return None
-        waiting = [_rider(info) for info in self._waiting()]
-        decision = self._policy.decide(
-            self._open.riders, self._open.opened_ns, waiting, sink.can_take(), now_ns
-        )
-        if not decision.close:
-            return decision.wake_ns
-        self._close(sink)
-        # A frame may have come while the last rows were drawn: look again at once.
-        return now_ns
+        self._submit(self._open, sink)
+        # Frames may have come since it began to close: look again at once.
+        return self._clock.monotonic_ns()
 
     def flush(self, sink: Sink) -> None:
         """Sends off what is bound; counts what still waits as aborted."""
         if self._open is not None:
-            self._close(sink)
+            wait([drawing.job for drawing in self._open.drawings])
+            self._submit(self._open, sink)
         for feed in self._feeds.values():
-            feed.abort()
+            feed.mailbox.close()
+
+    def close(self) -> None:
+        """Ends the threads that draw."""
+        self._drawer.close()
 
     def __repr__(self) -> str:
         bound = len(self._open.drawings) if self._open else 0
@@ -82,6 +92,17 @@ class SharedLane:
     def _waiting(self) -> List[FrameInfo]:
         infos = (feed.mailbox.peek() for feed in self._feeds.values())
         return [info for info in infos if info is not None]
+
+    def _make_room(self, sink: Sink) -> None:
+        """Gives the slot to a newer group, as late as a group can be bound."""
+        open_slot = self._open
+        if open_slot is None or sink.can_take() or not open_slot.is_drawn:
+            return
+        waiting = [_rider(info) for info in self._waiting()]
+        if self._policy.is_outdated(open_slot.riders, waiting):
+            for drawing in open_slot.drawings:
+                drawing.drop(DropCause.SUPERSEDED)
+            self._open = OpenSlot(open_slot.slot, self._clock.monotonic_ns())
 
     def _admit(self) -> None:
         cameras = [info.camera for info in self._waiting()]
@@ -115,36 +136,43 @@ class SharedLane:
             row = replaced.row
         open_slot.drawings.append(self._drawer.draw(feed, frame, open_slot.slot, row))
         self._turns.admitted(feed.camera)
-        self._policy.arrivals.admitted(frame.info, now_ns)
+        self._policy.arrivals.admitted(feed.camera, feed.mailbox.received, now_ns)
 
-    def _close(self, sink: Sink) -> None:
-        open_slot, self._open = self._open, None
+    def _fill(self, sink: Sink) -> Optional[int]:
+        """Admits what waits; begins to close the slot if it is due, or returns when it may be."""
+        self._make_room(sink)
+        self._admit()
+        open_slot = self._open
         if open_slot is None:
-            return
-        # Asking costs less than waiting, and most slots close long after their last drawing.
-        unfinished = [drawing.job for drawing in open_slot.drawings if not drawing.job.done()]
-        if unfinished:
-            wait(unfinished)
+            return None
+        now_ns = self._clock.monotonic_ns()
+        waiting = [_rider(info) for info in self._waiting()]
+        decision = self._policy.decide(
+            open_slot.riders, open_slot.opened_ns, waiting, sink.can_take(), now_ns
+        )
+        open_slot.is_closing = decision.close
+        return decision.wake_ns
+
+    def _submit(self, open_slot: OpenSlot, sink: Sink) -> None:
+        self._open = None
         closed_ns = self._clock.monotonic_ns()
-        items = self._collect(open_slot, closed_ns)
+        items = self._collect(open_slot)
         if not items:
             open_slot.slot.release()
             return
         batch_id = next(self._batch_ids)
         sink.submit(Batch(batch_id, open_slot.slot, tuple(items), open_slot.opened_ns, closed_ns))
 
-    def _collect(self, open_slot: OpenSlot, now_ns: int) -> List[BatchItem]:
-        """The rows worth inferring, moved together where one that is not left a hole."""
-        items: List[BatchItem] = []
+    def _collect(self, open_slot: OpenSlot) -> List[BatchItem]:
+        """The rows that were drawn, moved together where one that was not left a hole."""
+        drawn: List[Drawing] = []
         for drawing in sorted(open_slot.drawings, key=lambda drawing: drawing.row):
-            is_stale = drawing.feed.is_stale(drawing.frame.info, now_ns)
-            if is_stale or drawing.job.exception() is not None:
-                drawing.drop(DropCause.STALE)
-                continue
-            if drawing.row != len(items):
-                open_slot.slot.move(drawing.row, len(items))
-            items.append(self._drawer.item(drawing))
-        return items
+            if drawing.job.exception() is None:
+                drawn.append(drawing)
+            else:
+                drawing.drop(DropCause.ABORTED)
+        open_slot.slot.keep([drawing.row for drawing in drawn])
+        return [self._drawer.item(drawing) for drawing in drawn]
 
 
 def _rider(info: FrameInfo) -> Rider:

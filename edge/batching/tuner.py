@@ -106,6 +106,8 @@ class Tuner:
         demand_fps = self._demand_fps(load, cost)
         wanted = self._setting_for(demand_fps, cost)
         if self._is_more(wanted):
+            if len(load.infer_ms_by_batch) == 1 and load.utilization < _COMFORTABLE:
+                return None  # larger batches would only be tried, and nobody needs them
             wider = BatchSetting(max(wanted.target, self._setting.target), wanted.window_ms)
             return wider if dwelt_ns >= _DWELL_UP_NS else None
         # A smaller target must do for somewhat more load, too.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import Deque, Dict, Tuple
+from typing import Deque, List, Tuple
 
+from edge.batching.infer_times import InferTimes
 from edge.batching.policy import BatchPolicy
 from edge.batching.tuner import Load, Tuner
 from edge.clock import NS_PER_S
@@ -15,12 +16,6 @@ log = logging.getLogger(__name__)
 
 # Rates are counts over this span: long enough for a camera's pause of half a second.
 _SPAN_NS = 2 * NS_PER_S
-
-# How much the newest time of a batch size weighs in its running mean.
-_WEIGHT = 0.2
-
-# A size not seen for this long is forgotten: the engine's clock may have changed since.
-_MEMORY_NS = 60 * NS_PER_S
 
 
 class LiveTuning:
@@ -34,7 +29,7 @@ class LiveTuning:
         self._tuner = tuner
         # Appended by one thread and emptied by the other; both ends of a deque are thread-safe.
         self._batches: Deque[Tuple[int, float]] = deque(maxlen=1024)
-        self._infer_ms: Dict[int, Tuple[float, int]] = {}
+        self._infer_times = InferTimes()
         self._totals: Deque[Tuple[int, int, int]] = deque()
         self.changes = 0
 
@@ -61,18 +56,16 @@ class LiveTuning:
         span_ns = now_ns - first_ns
         if span_ns < _SPAN_NS // 2:
             return
-        infer_ms = {size: ms for size, (ms, _) in self._infer_ms.items()}
         arrival_fps = (arrived - first_arrived) * NS_PER_S / span_ns
-        self._advise(now_ns, Load(arrival_fps, (busy_ns - first_busy_ns) / span_ns, infer_ms))
+        # A batch counts when it ends: one that began before the span makes it more than all of it.
+        utilization = min((busy_ns - first_busy_ns) / span_ns, 1.0)
+        self._advise(now_ns, Load(arrival_fps, utilization, self._infer_times.typical_ms()))
 
     def _learn(self, now_ns: int) -> None:
+        done: List[Tuple[int, float]] = []
         while self._batches:
-            size, infer_ms = self._batches.popleft()
-            known_ms, _ = self._infer_ms.get(size, (infer_ms, now_ns))
-            self._infer_ms[size] = known_ms + _WEIGHT * (infer_ms - known_ms), now_ns
-        for size, (_, seen_ns) in list(self._infer_ms.items()):
-            if now_ns - seen_ns > _MEMORY_NS:
-                del self._infer_ms[size]
+            done.append(self._batches.popleft())
+        self._infer_times.learn(done, now_ns)
 
     def _advise(self, now_ns: int, load: Load) -> None:
         advice = self._tuner.advise(now_ns, load)

@@ -99,6 +99,22 @@ def knee(points: Sequence[Point]) -> Optional[int]:
     return min(point.batch for point in points if _upper_fps(point) >= enough_fps)
 
 
+def noise_at_knee(points: Sequence[Point]) -> float:
+    """The largest relative standard error of what the knee was chosen by; 0 without any point.
+
+    These are the best point, and the knee with every smaller size, which it went before.
+    """
+    best = max(points, key=lambda point: point.fps, default=None)
+    chosen = knee(points)
+    deciding = [p.noise for p in points if p is best or (chosen is not None and p.batch <= chosen)]
+    return max(deciding, default=0.0)
+
+
+def is_doubtful(points: Sequence[Point]) -> bool:
+    """Tells whether the knee was chosen from differences smaller than the noise."""
+    return noise_at_knee(points) > _LARGEST_ALLOWANCE
+
+
 def _upper_fps(point: Point) -> float:
     return point.fps * (1 + min(point.noise, _LARGEST_ALLOWANCE))
 

@@ -101,7 +101,7 @@ def batch_target(batching: BatchingConfig, state_dir: Path, key: TuningKey) -> B
     try:
         data = _read(path)
         if data is not None:
-            return BatchTarget(tuned_target(data, key), TargetSource.TUNED)
+            return BatchTarget(tuned_target(data, key), TargetSource.BENCH)
     except (OSError, ValueError) as error:
         log.warning(
             "ignored %s: %s; batching.target is %d, `edge bench --tune` measures again",

@@ -10,18 +10,27 @@ from edge.records import DropCause, Frame, FrameInfo, OnFrame
 
 
 class Mailbox:
-    """Holds at most one frame: a newer one replaces it, and the loss is counted."""
+    """Holds at most one frame: a newer one replaces it, and the loss is counted.
+
+    Once closed it holds none.
+    """
 
     def __init__(self, camera: str, on_frame: OnFrame) -> None:
         self.camera = camera
         self._on_frame = on_frame
         self._lock = threading.Lock()
         self._frame: Optional[Frame] = None
+        self._received = 0
+        self._is_closed = False
         self._dropped: DefaultDict[DropCause, int] = defaultdict(int)
 
     def put(self, frame: Frame) -> None:
         """Makes `frame` the newest, then tells `on_frame`."""
         with self._lock:
+            self._received += 1
+            if self._is_closed:
+                self._dropped[DropCause.ABORTED] += 1
+                return
             if self._frame is not None:
                 self._dropped[DropCause.SUPERSEDED] += 1
             self._frame = frame
@@ -45,6 +54,19 @@ class Mailbox:
         """Counts one frame of this camera that was lost outside the mailbox."""
         with self._lock:
             self._dropped[cause] += 1
+
+    def close(self) -> None:
+        """Counts the frame that waits, and all that still come, as aborted."""
+        with self._lock:
+            self._is_closed = True
+            if self._frame is not None:
+                self._frame = None
+                self._dropped[DropCause.ABORTED] += 1
+
+    @property
+    def received(self) -> int:
+        """Frames put since the start."""
+        return self._received
 
     @property
     def dropped(self) -> Dict[DropCause, int]:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from pydantic import ValidationError
 
+from edge.config.combinations import contradictions
 from edge.config.document import Document, Value, parse
 from edge.config.faults import Fault, Key, Place, config_error, quoted
 from edge.config.schema import Config
@@ -14,7 +15,11 @@ from edge.config.words import reason_for
 
 _MAX_BYTES = 256 * 1024
 
-_PATHS: Tuple[Key, ...] = (("model", "path"), ("device", "state_dir"))
+_PATHS: Tuple[Key, ...] = (
+    ("model", "path"),
+    ("device", "state_dir"),
+    ("calibration", "folder"),
+)
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Config:
@@ -30,6 +35,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     faults += document.faults
     faults += _repeated_names(document)
     faults += _empty_paths(document)
+    faults += _contradictions(document, config)
     if config is None or faults:
         raise config_error(file, faults)
     return _with_absolute_paths(config, path.parent.absolute())
@@ -134,11 +140,20 @@ def _empty_paths(document: Document) -> List[Fault]:
     ]
 
 
+def _contradictions(document: Document, config: Optional[Config]) -> List[Fault]:
+    found = () if config is None else contradictions(config)
+    return [Fault(reason, document.place_of(key), key) for key, reason in found]
+
+
 def _with_absolute_paths(config: Config, base_dir: Path) -> Config:
     model = config.model.model_copy(update={"path": resolve(config.model.path, base_dir)})
     state_dir = resolve(config.device.state_dir, base_dir)
     device = config.device.model_copy(update={"state_dir": state_dir})
-    return config.model_copy(update={"model": model, "device": device})
+    calibration = config.calibration
+    if calibration.folder is not None:
+        folder = resolve(calibration.folder, base_dir)
+        calibration = calibration.model_copy(update={"folder": folder})
+    return config.model_copy(update={"model": model, "device": device, "calibration": calibration})
 
 
 def _with_references(schema: Any) -> Any:

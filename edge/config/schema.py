@@ -41,6 +41,18 @@ class DeviceConfig(Section):
     )
 
 
+class HeadName(str, Enum):
+    """What a detector ends with."""
+
+    YOLOV5 = "yolov5"
+    YOLOV7 = "yolov7"
+    YOLOV8 = "yolov8"
+    YOLOV8_CORNERS = "yolov8_corners"
+    END_TO_END = "end_to_end"
+    YOLOX = "yolox"
+    YOLOX_DECODED = "yolox_decoded"
+
+
 class ModelConfig(Section):
     """The detector."""
 
@@ -54,6 +66,14 @@ class ModelConfig(Section):
         None,
         description="Input width and height in pixels; only for a model that leaves them open.",
     )
+    head: Optional[HeadName] = Field(
+        None,
+        description="What the network ends with; only where it does not tell. yolov5: [batch, "
+        "anchors, 5 + classes], also of YOLOv6; yolov7: the same, but a single class is scored by "
+        "objectness alone; yolov8: [batch, 4 + classes, anchors]; yolov8_corners: the same with "
+        "x1, y1, x2, y2; end_to_end: [batch, boxes, 6]; yolox: undecoded grids; yolox_decoded: "
+        "exported with decode_in_inference.",
+    )
     max_candidates: int = Field(
         1024,
         ge=1,
@@ -66,13 +86,39 @@ class ModelConfig(Section):
 class Backend(str, Enum):
     """What runs the network."""
 
+    TENSORRT = "tensorrt"
     ONNXRUNTIME = "onnxruntime"
+
+
+class Precision(str, Enum):
+    """What a network computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class TacticSource(str, Enum):
+    """Where TensorRT may take kernels from."""
+
+    CUBLAS = "cublas"
+    CUBLAS_LT = "cublas_lt"
+    CUDNN = "cudnn"
+    EDGE_MASK_CONVOLUTIONS = "edge_mask_convolutions"
+    JIT_CONVOLUTIONS = "jit_convolutions"
 
 
 class EngineConfig(Section):
     """How the network runs."""
 
-    backend: Backend = Field(Backend.ONNXRUNTIME, description="What runs the network.")
+    backend: Optional[Backend] = Field(
+        None, description="What runs the network; default: tensorrt where it is installed."
+    )
+    precision: Optional[Precision] = Field(
+        None,
+        description="The lowest precision that may serve. int8 serves only where the gate lets it. "
+        "Default: int8 where calibration.folder is given, else fp16 (onnxruntime: fp32).",
+    )
     threads: Optional[int] = Field(
         None, ge=1, le=64, description="CPU threads of one inference; default: all cores."
     )
@@ -82,6 +128,78 @@ class EngineConfig(Section):
         le=64,
         description="Frames of one call to the engine; larger batches run in parts. Default: what "
         "the engine takes and the module is known to bear.",
+    )
+    opt_batch: Optional[int] = Field(
+        None,
+        ge=1,
+        le=64,
+        description="The batch TensorRT makes the engine fastest for; default: the largest of one "
+        "call.",
+    )
+    workspace_mb: Optional[int] = Field(
+        None,
+        ge=16,
+        le=65_536,
+        description="Memory TensorRT may use for scratch; default: half of what is free, "
+        "at most 2048.",
+    )
+    dla_core: Optional[int] = Field(
+        None,
+        ge=0,
+        le=7,
+        description="Run on this deep-learning accelerator, and on the GPU what it cannot do. "
+        "Fixes the batch at opt_batch.",
+    )
+    sparse_weights: bool = Field(
+        False, description="Use 2:4 sparse kernels, where the GPU (Ampere or newer) has them."
+    )
+    tactic_sources: Optional[List[TacticSource]] = Field(
+        None, min_length=1, description="Where TensorRT may take kernels from; default: its own."
+    )
+
+
+class CalibrationMethod(str, Enum):
+    """How value ranges come out of the calibration images."""
+
+    ENTROPY = "entropy"
+    MINMAX = "minmax"
+
+
+class CalibrationConfig(Section):
+    """The images an INT8 engine learns its value ranges from."""
+
+    folder: Optional[Path] = Field(
+        None,
+        description="Folder of .jpg, .png or .bmp frames of these cameras, relative to this file; "
+        "500 or more. Without it nothing runs in INT8.",
+    )
+    method: CalibrationMethod = Field(
+        CalibrationMethod.ENTROPY,
+        description="entropy suits most networks; minmax cuts nothing off.",
+    )
+    batch: int = Field(8, ge=1, le=64, description="Images of one calibration batch.")
+    holdout: float = Field(
+        0.2,
+        ge=0.05,
+        le=0.5,
+        description="Share of the images kept out of the calibration, for the gate to judge by.",
+    )
+
+
+class GateConfig(Section):
+    """Whether a faster engine is still as good; one that is not never serves."""
+
+    max_loss: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="AP50 that may be lost against the more precise engine, over all classes.",
+    )
+    min_boxes: int = Field(
+        500,
+        ge=1,
+        le=1_000_000,
+        description="With fewer boxes on the held-out images there is not enough evidence.",
     )
 
 
@@ -115,7 +233,7 @@ class BatchingConfig(Section):
     )
     align_ms: Optional[float] = Field(
         None,
-        gt=0,
+        ge=0.1,
         le=1000,
         description="Only frames captured within this time of each other share a batch; "
         "default: any frames do.",
@@ -150,7 +268,7 @@ class CameraConfig(Section):
     enabled: bool = Field(True, description="A disabled camera is announced but not opened.")
     fps: Optional[float] = Field(
         None,
-        gt=0,
+        ge=0.001,
         le=240,
         description="Sets the pace of folders (default 2) and synthetic scenes (default 10); "
         "caps every other camera. Frames above the cap are counted as rate_cap.",
@@ -161,20 +279,20 @@ class CameraConfig(Section):
     )
     max_staleness_ms: Optional[float] = Field(
         None,
-        gt=0,
+        ge=1,
         le=60_000,
-        description="A frame that is older than this before it is inferred is dropped, and "
-        "counted as stale; default: never.",
+        description="A frame that is older than this when the detector would take it is dropped, "
+        "and counted as stale; default: never.",
     )
     deadline_ms: Optional[float] = Field(
         None,
-        gt=0,
+        ge=1,
         le=60_000,
         description="Results later than this after capture are counted as missed deadlines.",
     )
     loop: bool = Field(True, description="Files and folders start again at their end.")
     stall_s: float = Field(
-        3.0, gt=0, le=600, description="Without a frame for this long the camera is stalled."
+        3.0, ge=0.1, le=600, description="Without a frame for this long the camera is stalled."
     )
 
 
@@ -242,6 +360,8 @@ class Config(Section):
     device: DeviceConfig = DeviceConfig()
     model: ModelConfig
     engine: EngineConfig = EngineConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    gate: GateConfig = GateConfig()
     batching: BatchingConfig = BatchingConfig()
     cameras: List[CameraConfig] = Field(min_length=1, description="One entry per camera.")
     postprocess: PostprocessConfig = PostprocessConfig()

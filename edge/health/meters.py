@@ -70,33 +70,34 @@ class _Copied:
 class PipelineMeter:
     """Totals since the start and percentiles over the last frames; safe from any thread.
 
-    `batch_fill` is the share of the rows offered by `target` that carried a frame; priority
-    frames, which travel alone, do not count in it. `deadlines_ms` names the cameras that have one.
+    `batch_fill` is the share of the rows that each batch's target offered which carried a frame;
+    priority frames, which travel alone, do not count in it. `deadlines_ms` names the cameras that
+    have one.
     """
 
     def __init__(
         self,
         cameras: Mapping[str, Callable[[], CameraReading]],
-        target: int,
         deadlines_ms: Mapping[str, Optional[float]],
     ) -> None:
         self._readings = cameras
-        self._target = target
         self._lock = threading.Lock()
         self._cameras = {name: _CameraMeter(deadlines_ms.get(name)) for name in cameras}
         self._batches = 0
-        self._shared_batches = 0
+        self._rows_offered = 0
         self._shared_frames = 0
         self._latency = LatencyWindow(_LATENCY_SAMPLES)
         self._infer = LatencyWindow(_LATENCY_SAMPLES)
 
-    def batch_done(self, result: BatchResult) -> None:
-        """Notes a batch that came out of the pipeline."""
+    def batch_done(self, result: BatchResult, target: int) -> None:
+        """Notes a batch that came out of the pipeline, and the size that would have filled it."""
+        size = len(result.batch.items)
         with self._lock:
             self._batches += 1
             if result.batch.lane is Lane.BATCH:
-                self._shared_batches += 1
-                self._shared_frames += len(result.batch.items)
+                # Live tuning may have lowered the target since the batch left.
+                self._rows_offered += max(size, target)
+                self._shared_frames += size
             self._infer.add((result.done_ns - result.started_ns) / NS_PER_MS)
 
     def frame_done(self, result: FrameResult) -> None:
@@ -127,8 +128,7 @@ class PipelineMeter:
         with self._lock:
             meters = {name: meter.copied() for name, meter in self._cameras.items()}
             batches = self._batches
-            rows_offered = self._shared_batches * self._target
-            fill = self._shared_frames / rows_offered if rows_offered else 0.0
+            fill = self._shared_frames / self._rows_offered if self._rows_offered else 0.0
             latency_ms, infer_ms = self._latency.samples_ms(), self._infer.samples_ms()
         frames = sum(meter.frames for meter in meters.values())
         latency_p50, latency_p99 = percentiles(latency_ms, _P50_P99)

@@ -57,9 +57,10 @@ class ChunkedEngine:
             try:
                 return self._infer_in_chunks(frames)
             except EngineOutOfMemory as error:
-                if self._cap == 1:
+                tried = min(self._cap, len(frames))
+                if tried == 1:
                     raise
-                self._shrink(error)
+                self._shrink(tried, error)
 
     def _infer_in_chunks(self, frames: Image) -> NDArray[np.float32]:
         results = [self._infer_chunk(chunk) for chunk in _chunks(frames, self._cap)]
@@ -73,8 +74,10 @@ class ChunkedEngine:
             )
         return detections
 
-    def _shrink(self, error: EngineOutOfMemory) -> None:
-        self._cap //= 2
+    def _shrink(self, tried: int, error: EngineOutOfMemory) -> None:
+        # Below what did not fit: a batch smaller than the cap would only fail again.
+        while self._cap >= tried:
+            self._cap //= 2
         self._shrinks += 1
         log.warning("%s; from here on at most %d frames at once", error, self._cap)
         self._on_shrink(self._cap)

@@ -11,11 +11,16 @@ from numpy.typing import NDArray
 
 from edge.clock import NS_PER_S, Clock
 from edge.geometry import Image
-from edge.records import Batch, BatchResult, Lane, OnBatchResult
+from edge.records import Batch, BatchResult, FrameInfo, Lane, OnBatchResult
 from edge.threads import OnFailure, SupervisedThread
 
 OnRoom = Callable[[], None]
 """Told that a batch's slot is free and one more batch can be taken; must return at once."""
+
+OnStale = Callable[[FrameInfo], None]
+"""Told of a frame that was too old when the engine took its batch; must return at once."""
+
+_OnStaleBatch = Callable[[Batch, List[FrameInfo]], None]
 
 
 class Infer(Protocol):
@@ -31,6 +36,9 @@ class BatchQueue(Protocol):
     def put(self, batch: Batch) -> None:
         """Adds a batch; never blocks."""
 
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        """Puts a batch in the place of one that waits; False, and nothing, if that was taken."""
+
     def get(self) -> Optional[Batch]:
         """Waits for the next batch; None once the queue is closed and empty."""
 
@@ -42,8 +50,9 @@ class Pipeline:
     """One thread infers, another hands results on, so the engine never waits for a consumer.
 
     A batch is in flight from `submit` until its result is about to be handed on; while a slow
-    consumer has one result, `depth` shared batches more are taken and no further. An exception
-    of the engine or of `on_result` reaches `on_failure` once; no batch is taken after it.
+    consumer has one result, `depth` shared batches more are taken and no further. Frames that
+    are stale when the engine takes their batch are left out of it. An exception of the engine
+    or of `on_result` reaches `on_failure` once; no batch is taken after it.
     """
 
     def __init__(
@@ -71,15 +80,25 @@ class Pipeline:
         self._to_hand_on: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
         self._threads: Tuple[SupervisedThread, ...] = ()
 
-    def start(self, on_room: OnRoom) -> None:
-        """Starts both threads; `on_room` comes from whoever feeds the pipeline."""
+    def start(self, on_room: OnRoom, on_stale: OnStale) -> None:
+        """Starts both threads; whom to tell comes from whoever feeds the pipeline."""
+
+        def leave_out(batch: Batch, stale: List[FrameInfo]) -> None:
+            for info in stale:
+                on_stale(info)
+            if len(stale) == len(batch.items):
+                batch.slot.release()
+                on_room()
 
         def hand_on(result: BatchResult) -> None:
             result.batch.slot.release()
             on_room()
             self._on_result(result)
 
-        bodies = {"inference": self._infer_all, "results": lambda: self._hand_on_all(hand_on)}
+        bodies = {
+            "inference": lambda: self._infer_all(leave_out),
+            "results": lambda: self._hand_on_all(hand_on),
+        }
         self._threads = tuple(
             SupervisedThread(name, body, self._on_failure) for name, body in bodies.items()
         )
@@ -101,6 +120,17 @@ class Pipeline:
             self._in_flight.append(batch)
             if self._is_open:
                 self._queue.put(batch)
+
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        """Takes a batch in the place of one that was submitted, which is then the caller's again.
+
+        False, and nothing, if the engine has taken that, or after a stop.
+        """
+        with self._lock:
+            if not self._is_open or not self._queue.exchange(waiting, batch):
+                return False
+            self._in_flight[self._in_flight.index(waiting)] = batch
+            return True
 
     @property
     def in_flight(self) -> int:
@@ -149,19 +179,35 @@ class Pipeline:
         with self._lock:
             self._is_open = False
 
-    def _infer_all(self) -> None:
+    def _infer_all(self, on_stale: _OnStaleBatch) -> None:
         try:
             while True:
                 batch = self._queue.get()
                 if batch is None or self._is_cancelled:
                     return
-                self._to_hand_on.put(self._infer(batch))
+                started_ns = self._clock.monotonic_ns()
+                fresh = self._without_stale(batch, started_ns, on_stale)
+                if fresh is not None:
+                    self._to_hand_on.put(self._infer(fresh, started_ns))
         finally:
             self._close()
             self._to_hand_on.put(None)
 
-    def _infer(self, batch: Batch) -> BatchResult:
-        started_ns = self._clock.monotonic_ns()
+    def _without_stale(self, batch: Batch, now_ns: int, on_stale: _OnStaleBatch) -> Optional[Batch]:
+        stale = [item.info for item in batch.items if item.is_stale(now_ns)]
+        if not stale:
+            return batch
+        rows = [row for row, item in enumerate(batch.items) if not item.is_stale(now_ns)]
+        fresh = batch.keeping(rows) if rows else None
+        with self._lock:
+            if self._is_cancelled:  # a stop has given all of it up
+                return None
+            place = self._in_flight.index(batch)
+            self._in_flight[place : place + 1] = [] if fresh is None else [fresh]
+        on_stale(batch, stale)
+        return fresh
+
+    def _infer(self, batch: Batch, started_ns: int) -> BatchResult:
         detections = self._engine.infer(batch.frames)
         done_ns = self._clock.monotonic_ns()
         with self._lock:

@@ -18,6 +18,7 @@ from typing_extensions import Annotated
 from edge import records
 from edge.clock import NS_PER_MS, rfc3339
 from edge.publish.envelope import Count, Header, Part, Payload, header_fields
+from edge.publish.metrics import describe_metrics
 from edge.records import CameraState, TimestampSource
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -47,8 +48,11 @@ class BatchPart(Part):
     id: Count
     size: Annotated[int, Field(ge=1)]
     lane: records.Lane = Field(description="priority: it left at once and alone.")
-    align_error_ms: float = Field(
-        ge=0, description="Time between the captures of the batch's oldest and newest frame."
+    align_error_ms: Optional[float] = Field(
+        None,
+        ge=0,
+        description="Time between the captures of the batch's oldest and newest frame; absent "
+        "where it has only one.",
     )
 
 
@@ -130,7 +134,7 @@ def _batch(batch: records.BatchInfo) -> Dict[str, Any]:
         "id": batch.batch_id,
         "size": batch.size,
         "lane": batch.lane,
-        "align_error_ms": _ms(batch.align_error_ns),
+        "align_error_ms": _ms(batch.align_error_ns) if batch.size > 1 else None,
     }
 
 
@@ -231,7 +235,8 @@ class BatchingPart(Part):
 
     target: Annotated[int, Field(ge=1, description="A batch leaves at once at this size.")]
     target_source: records.TargetSource = Field(
-        description="config: the user's; tuned: measured by `edge bench --tune`; else default."
+        description="config: the user's; bench: chosen by `edge bench --tune`; memory: more would "
+        "not fit; else default."
     )
 
 
@@ -311,9 +316,7 @@ def _batching_part(target: Optional[records.BatchTarget]) -> Optional[BatchingPa
 class Health(Payload):
     """Numbers about the device, flat; a key that is unknown is absent, any number may appear."""
 
-    model_config = ConfigDict(
-        extra="allow", json_schema_extra={"additionalProperties": {"type": "number"}}
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra=describe_metrics)
     __pydantic_extra__: Dict[str, Union[int, float]]
 
     schema_id: Literal["edge.health/1"] = Field(alias="schema")
@@ -390,6 +393,3 @@ def camera_stats_payload(counters: records.CameraCounters, header: Header) -> Ca
 
 def _rounded(ms: Optional[float]) -> Optional[float]:
     return None if ms is None else round(ms, _MS_DECIMALS)
-
-
-PAYLOADS: Tuple[type, ...] = (Detections, State, Info, Health, CameraStatus, CameraStats)

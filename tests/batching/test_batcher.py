@@ -48,6 +48,14 @@ class Box:
         self._lock = threading.Lock()
         self._waiting: Optional[Frame] = None
 
+    @property
+    def received(self) -> int:
+        return self.sent
+
+    def close(self) -> None:
+        if self.take() is not None:
+            self.count_drop(DropCause.ABORTED)
+
     def send(self, image: Image, captured_ns: Optional[int] = None) -> None:
         now_ns = time.monotonic_ns() if captured_ns is None else captured_ns
         size_wh = (image.shape[1], image.shape[0])
@@ -83,6 +91,8 @@ class Gate:
     def __init__(self) -> None:
         self.busy = False
         self.holds_slots = False
+        self.is_engine_taken = False
+        self.waiting: List[Batch] = []
         self.batches: List[Batch] = []
         self.pixels: List[Image] = []
         self.arrived = threading.Event()
@@ -93,9 +103,26 @@ class Gate:
     def submit(self, batch: Batch) -> None:
         self.batches.append(batch)
         self.pixels.append(batch.frames.copy())
-        if not self.holds_slots:
+        if self.is_engine_taken and batch.lane is Lane.PRIORITY:
+            self.waiting.append(batch)
+        elif not self.holds_slots:
             batch.slot.release()
         self.arrived.set()
+
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        if waiting not in self.waiting:
+            return False
+        self.waiting[self.waiting.index(waiting)] = batch
+        place = self.batches.index(waiting)
+        self.batches[place], self.pixels[place] = batch, batch.frames.copy()
+        return True
+
+    def take_waiting(self) -> None:
+        """The engine is done with all that waited for it."""
+        self.is_engine_taken = False
+        for batch in self.waiting:
+            batch.slot.release()
+        self.waiting.clear()
 
     def cameras(self) -> List[List[str]]:
         return [[item.info.camera for item in batch.items] for batch in self.batches]
@@ -109,6 +136,7 @@ class Rig:
         cameras: int,
         slots: int = 2,
         priority: Sequence[int] = (),
+        priority_slots: int = 3,
         max_staleness_ms: Optional[float] = None,
         **config: Optional[float],
     ) -> None:
@@ -117,19 +145,22 @@ class Rig:
         self.failures: List[BaseException] = []
         self.feeds = {f"cam{n}": Box(f"cam{n}", self.wake) for n in range(cameras)}
         self.ring = SlotRing(slots, settings.target, MODEL_WH)
-        clock, ids, pool = SystemClock(), itertools.count(1), ThreadPoolExecutor(2)
-        drawer = Drawer(Preprocessing(MODEL_WH), pool, self.wake, keep_images=True)
+        clock, ids = SystemClock(), itertools.count(1)
+        self.pools = ThreadPoolExecutor(2), ThreadPoolExecutor(1)
+        shared_drawer, priority_drawer = [
+            Drawer(Preprocessing(MODEL_WH), pool, self.wake, keep_images=True)
+            for pool in self.pools
+        ]
         feeds = [Feed(box, max_staleness_ms) for box in self.feeds.values()]
-        reserved = {feeds[number]: SlotRing(1, 1, MODEL_WH) for number in priority}
+        reserved = {feeds[number]: SlotRing(priority_slots, 1, MODEL_WH) for number in priority}
+        self.reserved = list(reserved.values())
         shared = [feed for feed in feeds if feed not in reserved]
         self.policy = BatchPolicy(settings)
         self.batcher = Batcher(
-            PriorityLane(reserved, drawer, ids, clock),
-            SharedLane(self.policy, shared, drawer, self.ring, ids, clock),
-            pool,
+            PriorityLane(reserved, priority_drawer, ids, clock),
+            SharedLane(self.policy, shared, shared_drawer, self.ring, ids, clock),
             clock,
         )
-        self._pool = pool
 
     def wake(self) -> None:
         if hasattr(self, "batcher"):
@@ -138,9 +169,9 @@ class Rig:
     def step(self) -> None:
         """One step of the lanes, and one more once every drawing is done."""
         self.batcher.step(self.gate)
-        # Both of the pool's threads and this one meet here: nothing is being drawn any more.
-        meeting = threading.Barrier(3, timeout=30)
-        jobs = [self._pool.submit(meeting.wait) for _ in range(2)]
+        # All threads that draw and this one meet here: nothing is being drawn any more.
+        meeting = threading.Barrier(4, timeout=30)
+        jobs = [pool.submit(meeting.wait) for pool in (*self.pools, self.pools[0])]
         meeting.wait()
         for job in jobs:
             job.result()
@@ -149,8 +180,7 @@ class Rig:
     def expect_all(self) -> None:
         """Lets the policy know every camera as one that delivers."""
         for camera in self.feeds:
-            info = FrameInfo(camera, -1, (8, 8), 0, 0, TimestampSource.RECEIVE)
-            self.policy.arrivals.admitted(info, time.monotonic_ns())
+            self.policy.arrivals.admitted(camera, 0, time.monotonic_ns())
 
     def on_failure(self, name: str, error: BaseException) -> None:
         self.failures.append(error)
@@ -243,22 +273,31 @@ def test_without_a_free_slot_frames_wait_in_their_mailboxes() -> None:
     assert len(rig.gate.batches) == 1
 
 
-def test_stale_frames_are_counted_before_and_after_they_are_drawn() -> None:
-    rig = Rig(cameras=2, max_staleness_ms=1000)
+@pytest.mark.parametrize("priority", [(), (0,)], ids=["shared", "priority"])
+def test_a_stale_frame_is_counted_and_not_drawn(priority: tuple[int, ...]) -> None:
+    rig = Rig(cameras=1, max_staleness_ms=1000, priority=priority)
     old_ns = time.monotonic_ns() - 5_000 * NS_PER_MS
     rig.feeds["cam0"].send(grey(1), old_ns)
     rig.step()
     assert rig.feeds["cam0"].dropped == {DropCause.STALE: 1}
-    rig.gate.busy = True
-    rig.feeds["cam0"].send(grey(1), time.monotonic_ns() - 800 * NS_PER_MS)
-    rig.feeds["cam1"].send(grey(2), time.monotonic_ns() + 3_600_000 * NS_PER_MS)
+    assert rig.gate.batches == []
+
+
+@pytest.mark.parametrize("priority", [(), (0,)], ids=["shared", "priority"])
+@pytest.mark.parametrize("max_staleness_ms", [None, 60_000.0])
+def test_a_batch_says_until_when_each_frame_is_fresh(
+    max_staleness_ms: Optional[float], priority: tuple[int, ...]
+) -> None:
+    rig = Rig(cameras=1, max_staleness_ms=max_staleness_ms, priority=priority)
+    rig.feeds["cam0"].send(grey(1))
     rig.step()
-    time.sleep(0.3)  # drawn, and grown stale while the pipeline was busy
-    rig.gate.busy = False
-    rig.step()
-    assert rig.gate.cameras() == [["cam1"]]
-    assert rig.gate.pixels[0][0].max() == 2
-    assert rig.feeds["cam0"].dropped == {DropCause.STALE: 2}
+    (item,) = rig.gate.batches[0].items
+    if max_staleness_ms is None:
+        assert item.fresh_until_ns is None
+        assert not item.is_stale(2**62)
+        return
+    last_ns = item.info.captured_ns + 60_000 * NS_PER_MS
+    assert (item.is_stale(last_ns), item.is_stale(last_ns + 1)) == (False, True)
 
 
 def test_a_priority_frame_leaves_at_once_and_alone() -> None:
@@ -284,17 +323,91 @@ def test_a_busy_pipeline_does_not_hold_a_priority_frame() -> None:
     assert rig.gate.cameras() == [["cam0"]]
 
 
-def test_a_priority_camera_has_one_frame_on_the_way_and_then_its_newest() -> None:
+def frame_ids(rig: Rig) -> List[List[int]]:
+    return [[item.info.frame_id for item in batch.items] for batch in rig.gate.batches]
+
+
+def test_until_the_engine_takes_it_a_newer_priority_frame_takes_its_place() -> None:
     rig = Rig(cameras=1, priority=[0])
-    rig.gate.holds_slots = True
+    rig.gate.is_engine_taken = True
+    for level in range(4):
+        rig.feeds["cam0"].send(grey(level))
+        rig.step()
+        assert frame_ids(rig) == [[level]]
+        assert int(rig.gate.pixels[0][0, 20, 20, 0]) == level
+    assert rig.feeds["cam0"].dropped == {DropCause.SUPERSEDED: 3}
+    assert repr(rig.reserved[0]) == "<SlotRing 2 of 3 slots free>"
+    rig.gate.take_waiting()
+    rig.feeds["cam0"].send(grey(4))
+    rig.step()
+    assert frame_ids(rig) == [[3], [4]]
+    assert repr(rig.reserved[0]) == "<SlotRing 3 of 3 slots free>"
+
+
+def test_a_priority_frame_stays_in_its_place_until_the_newer_one_is_drawn() -> None:
+    rig = Rig(cameras=1, priority=[0])
+    rig.gate.is_engine_taken = True
+    rig.feeds["cam0"].send(grey(0))
+    rig.step()
+    let_draw = threading.Event()
+    rig.pools[1].submit(let_draw.wait, 30)
+    for level in (1, 2, 3):
+        rig.feeds["cam0"].send(grey(level))
+        rig.batcher.step(rig.gate)
+    assert frame_ids(rig) == [[0]]
+    rig.gate.take_waiting()  # at this very moment the engine takes it
+    let_draw.set()
+    rig.step()
+    rig.step()
+    assert frame_ids(rig) == [[0], [1], [3]]
+    assert rig.feeds["cam0"].dropped == {DropCause.SUPERSEDED: 1}
+
+
+def test_an_undrawable_frame_takes_nobodys_place() -> None:
+    rig = Rig(cameras=1, priority=[0])
+    rig.gate.is_engine_taken = True
+    rig.feeds["cam0"].send(grey(0))
+    rig.step()
+    rig.feeds["cam0"].send(undrawable())
+    rig.step()
+    assert frame_ids(rig) == [[0]]
+    assert rig.feeds["cam0"].dropped == {DropCause.ABORTED: 1}
+
+
+def test_without_a_free_slot_a_priority_camera_keeps_its_newest_frame() -> None:
+    rig = Rig(cameras=1, priority=[0], priority_slots=1)
+    rig.gate.holds_slots = True  # results that nobody takes away
     for level in range(4):
         rig.feeds["cam0"].send(grey(level))
         rig.step()
     assert len(rig.gate.batches) == 1
     rig.gate.batches[0].slot.release()
     rig.step()
-    assert [batch.items[0].info.frame_id for batch in rig.gate.batches] == [0, 3]
+    assert frame_ids(rig) == [[0], [3]]
     assert rig.feeds["cam0"].dropped == {DropCause.SUPERSEDED: 2}
+
+
+def test_a_closing_slot_waits_for_its_drawings_and_holds_up_no_priority_frame() -> None:
+    rig = Rig(cameras=3, priority=[2])
+    let_draw = threading.Event()
+    for _ in range(2):  # both threads of the shared lane
+        rig.pools[0].submit(let_draw.wait, 30)
+    rig.feeds["cam0"].send(grey(1))
+    rig.batcher.step(rig.gate)
+    # Due, and not drawn yet: it takes no more, neither a newer frame of its own nor another's.
+    rig.feeds["cam0"].send(grey(2))
+    rig.feeds["cam1"].send(grey(3))
+    rig.feeds["cam2"].send(grey(4))
+    rig.batcher.step(rig.gate)
+    rig.pools[1].submit(bool).result(30)  # the priority frame is drawn
+    assert rig.batcher.step(rig.gate) is None
+    assert rig.gate.cameras() == [["cam2"]]
+    let_draw.set()
+    rig.step()
+    rig.step()
+    assert rig.gate.cameras() == [["cam2"], ["cam0"], ["cam1", "cam0"]]
+    assert [int(pixels[0, 20, 20, 0]) for pixels in rig.gate.pixels] == [4, 1, 3]
+    assert rig.feeds["cam0"].dropped == {}
 
 
 def test_aligned_frames_share_a_batch_and_the_error_is_told() -> None:
@@ -311,6 +424,30 @@ def test_aligned_frames_share_a_batch_and_the_error_is_told() -> None:
     rig.feeds["cam1"].send(grey(1), base_ns + 302 * NS_PER_MS)
     rig.step()
     assert sorted(rig.gate.cameras()[1]) == ["cam0", "cam1", "cam2"]
+
+
+def test_at_saturation_a_newer_group_takes_the_slot_once_it_is_complete() -> None:
+    rig = Rig(cameras=2, align_ms=5, max_wait_ms=1000)
+    rig.gate.busy = True
+    base_ns = time.monotonic_ns()
+
+    def send(camera: str, ms: int) -> None:
+        rig.feeds[camera].send(grey(ms), base_ns + ms * NS_PER_MS)
+        rig.step()
+
+    send("cam0", 0)
+    send("cam1", 1)
+    send("cam0", 33)
+    assert "2 rows bound" in repr(rig.batcher)
+    assert rig.feeds["cam0"].peek() is not None  # its group still lacks the other
+    send("cam1", 34)
+    send("cam0", 66)
+    rig.gate.busy = False
+    rig.step()
+    assert frame_ids(rig)[0] == [1, 1]
+    assert sorted(int(row[20, 20, 0]) for row in rig.gate.pixels[0]) == [33, 34]
+    assert rig.gate.batches[0].info.align_error_ns == NS_PER_MS
+    assert [feed.dropped for feed in rig.feeds.values()] == [{DropCause.SUPERSEDED: 1}] * 2
 
 
 def test_the_deadline_alone_sends_a_partial_batch() -> None:
@@ -346,12 +483,14 @@ def test_stop_sends_off_what_is_bound_and_counts_what_still_waits(
 @given(
     actions=st.lists(
         st.tuples(
-            st.sampled_from(["send", "send", "step", "busy", "free", "hold", "let go", "spoil"]),
+            st.sampled_from(
+                ["send", "send", "step", "busy", "free", "hold", "let go", "spoil", "take"]
+            ),
             st.integers(0, 5),
         ),
         max_size=60,
     ),
-    align_ms=st.sampled_from([None, 0.01, 1000.0]),
+    align_ms=st.sampled_from([None, 0.1, 1000.0]),
     per_camera=st.integers(1, 3),
 )
 def test_every_frame_is_inferred_once_or_counted_and_order_is_kept(
@@ -368,9 +507,12 @@ def test_every_frame_is_inferred_once_or_counted_and_order_is_kept(
             rig.batcher.step(rig.gate)
         elif action in ("hold", "let go"):
             rig.gate.holds_slots = action == "hold"
+        elif action == "take":
+            rig.gate.take_waiting()
         else:
-            rig.gate.busy = action == "busy"
+            rig.gate.busy = rig.gate.is_engine_taken = action == "busy"
     let_go = sum(1 for batch in rig.gate.batches)
+    rig.gate.take_waiting()
     rig.gate.holds_slots = True
     rig.batcher.start(rig.gate, rig.on_failure)
     assert rig.batcher.stop(30)

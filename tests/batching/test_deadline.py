@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from edge.batching.policy import BatchPolicy, Placement, Rider
 from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig, Window
-from edge.records import FrameInfo, TimestampSource
 
 Closed = Tuple[int, int, int]
 """When the slot was opened, could have left at the earliest for the engine's sake, and left."""
@@ -38,8 +37,7 @@ class Road:
             if placement is Placement.OWN_ROW:
                 self._riders.remove(next(r for r in self._riders if r.camera == camera))
             self._riders.append(rider)
-            info = FrameInfo(camera, frame_id, (8, 8), now_ns, 0, TimestampSource.RECEIVE)
-            self.policy.arrivals.admitted(info, now_ns)
+            self.policy.arrivals.admitted(camera, frame_id, now_ns)
         self._decide(now_ns)
 
     def run_until(self, now_ns: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from typing import List, Optional
 
@@ -86,3 +87,75 @@ def test_get_waits_for_a_batch_and_for_the_end() -> None:
     assert got[0] is not None
     assert got[0].batch_id == 7
     assert got[1] is None
+
+
+def test_a_batch_takes_the_place_of_one_that_waits() -> None:
+    queue = LaneQueue(4)
+    first, second, newer, other = (batch(n, Lane.PRIORITY) for n in range(4))
+    for waiting in (first, second):
+        queue.put(waiting)
+    assert queue.exchange(first, newer)
+    assert not queue.exchange(first, other)  # it waits no longer
+    assert queue.get() is newer
+    assert not queue.exchange(newer, other)  # it was taken
+    assert drained(queue) == [second]
+
+
+@given(
+    actions=st.lists(st.sampled_from(["next", "next", "take", "shared"]), max_size=60),
+    burst=st.integers(1, 3),
+)
+def test_every_batch_is_taken_once_or_given_back(actions: List[str], burst: int) -> None:
+    queue, ids = LaneQueue(burst), itertools.count()
+    taken: List[Optional[Batch]] = []
+    given_back: List[Batch] = []
+    latest: Optional[Batch] = None
+    queued = 0
+    for action in actions:
+        if action == "shared":
+            queue.put(batch(next(ids), Lane.BATCH))
+            queued += 1
+        elif action == "next":
+            newer = batch(next(ids), Lane.PRIORITY)
+            if latest is not None and queue.exchange(latest, newer):
+                given_back.append(latest)
+            else:
+                queue.put(newer)
+                queued += 1
+            latest = newer
+        elif queued:
+            taken.append(queue.get())
+            queued -= 1
+    taken += drained(queue)
+    numbers = [b.batch_id for b in (*taken, *given_back) if b is not None]
+    assert sorted(numbers) == list(range(next(ids)))
+
+
+def supply(queue: LaneQueue, count: int, given_back: List[int]) -> None:
+    """Each batch takes the place of the one before, if that still waits."""
+    latest: Optional[Batch] = None
+    for number in range(count):
+        newer = batch(number, Lane.PRIORITY)
+        if latest is not None and queue.exchange(latest, newer):
+            given_back.append(latest.batch_id)
+        else:
+            queue.put(newer)
+        latest = newer
+    queue.close()
+
+
+def test_threads_never_both_take_a_batch_and_give_it_back() -> None:
+    queue, count = LaneQueue(4), 20_000
+    taken: List[int] = []
+    given_back: List[int] = []
+
+    def take() -> None:
+        taken.extend(got.batch_id for got in iter(queue.get, None) if got is not None)
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    supply(queue, count, given_back)
+    taker.join(30)
+    assert not taker.is_alive()
+    assert taken == sorted(taken)
+    assert sorted(taken + given_back) == list(range(count))

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import pytest
 
-from edge.batching.policy import BatchPolicy, Decision, Placement, Rider, TurnOrder, is_stale
+from edge.batching.policy import BatchPolicy, Decision, Placement, Rider, TurnOrder
 from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig
-from edge.records import FrameInfo, TimestampSource
 
 OPENED_NS = 1_000 * NS_PER_MS
 CLOSE = Decision(close=True)
@@ -18,8 +17,7 @@ def policy(cameras: int = 8, **config: Any) -> BatchPolicy:
     """A policy that has just seen a frame of each of so many cameras."""
     made = BatchPolicy(BatchingConfig(**{"target": 4, "max_wait_ms": 10, **config}))
     for number in range(cameras):
-        info = FrameInfo(f"cam{number}", 0, (8, 8), OPENED_NS, 0, TimestampSource.RECEIVE)
-        made.arrivals.admitted(info, OPENED_NS)
+        made.arrivals.admitted(f"cam{number}", 0, OPENED_NS)
     return made
 
 
@@ -66,8 +64,7 @@ def test_no_wait_closes_with_the_first_frame() -> None:
 def test_a_silent_camera_is_not_waited_for() -> None:
     made = policy(cameras=2)
     later_ns = OPENED_NS + 1_001 * NS_PER_MS
-    info = FrameInfo("cam0", 30, (8, 8), later_ns, 0, TimestampSource.RECEIVE)
-    made.arrivals.admitted(info, later_ns)
+    made.arrivals.admitted("cam0", 30, later_ns)
     assert made.decide([rider(0)], later_ns, [], True, later_ns) == CLOSE
 
 
@@ -141,6 +138,30 @@ def test_a_frame_too_new_for_the_riders_closes_the_slot(
     assert made.decide([rider(0, 1_000)], OPENED_NS, waiting, False, OPENED_NS) == IDLE
 
 
+@pytest.mark.parametrize(
+    ("bound", "waiting", "expected"),
+    [
+        pytest.param([], [(0, 33)], False, id="nothing is bound"),
+        pytest.param([(0, 0), (1, 1)], [], False, id="nothing waits"),
+        pytest.param([(0, 0), (1, 1)], [(0, 33)], False, id="the newer group is not complete"),
+        pytest.param([(0, 0), (1, 1)], [(0, 33), (1, 34)], True, id="it is complete"),
+        pytest.param([(0, 0), (1, 1)], [(0, 33), (2, 34)], True, id="as many of other cameras"),
+        pytest.param([(0, 0), (1, 1)], [(0, 33), (1, 66)], False, id="not one group"),
+        pytest.param([(0, 33), (1, 34)], [(0, 0), (1, 1)], False, id="it is older"),
+        pytest.param([(0, 0), (1, 1)], [(0, 5), (1, 5)], False, id="it belongs to the riders"),
+        pytest.param([(0, 0), (0, 1)], [(0, 33)], True, id="two frames of one camera are one"),
+    ],
+)
+def test_a_newer_group_of_as_many_cameras_outdates_the_riders(
+    bound: List[Tuple[int, float]], waiting: List[Tuple[int, float]], expected: bool
+) -> None:
+    made = policy(align_ms=5, max_frames_per_camera=2)
+    riders_of = [rider(*frame) for frame in bound]
+    assert made.is_outdated(riders_of, [rider(*frame) for frame in waiting]) is expected
+    unaligned = policy(max_frames_per_camera=2)
+    assert not unaligned.is_outdated(riders_of, [rider(*frame) for frame in waiting])
+
+
 def test_turns_go_to_whoever_waited_longest() -> None:
     turns = TurnOrder()
     for camera in ("a", "b", "c", "a"):
@@ -157,11 +178,3 @@ def test_more_cameras_than_rows_starve_nobody() -> None:
             turns.admitted(camera)
             served[camera] += 1
     assert set(served.values()) == {4}
-
-
-@pytest.mark.parametrize(
-    ("age_ms", "limit_ms", "expected"),
-    [(100, 100, False), (100.001, 100, True), (1e6, None, False)],
-)
-def test_staleness(age_ms: float, limit_ms: Optional[float], expected: bool) -> None:
-    assert is_stale(0, limit_ms, int(age_ms * NS_PER_MS)) is expected

@@ -24,7 +24,7 @@ from edge.batching.priority_lane import PriorityLane
 from edge.batching.ring import SlotRing
 from edge.batching.shared_lane import SharedLane
 from edge.capture.mailbox import Mailbox
-from edge.clock import SystemClock
+from edge.clock import NS_PER_MS, SystemClock
 from edge.config.schema import BatchingConfig, Window
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
@@ -47,7 +47,8 @@ MODEL_WH = (32, 32)
 TARGET = 8
 CAMERAS = 12
 PRIORITY = (0, 1)
-HASTY = 2  # its frames soon become stale
+PRIORITY_SLOTS = 3
+MAX_STALENESS_MS = {1: 15.0, 2: 25.0}  # of a priority camera and of another
 UNDRAWABLE_EVERY = 40
 IDS = 250  # frame ids are told apart modulo this, in a pixel
 
@@ -58,8 +59,9 @@ class FlakyEngine:
     info = EngineInfo("flaky", "1", "test", "fp32", TARGET)
     input_wh = MODEL_WH
 
-    def __init__(self, dies_at_call: Optional[int] = None) -> None:
+    def __init__(self, dies_at_call: Optional[int] = None, frame_s: float = 0.001) -> None:
         self._dies_at_call = dies_at_call
+        self._frame_s = frame_s
         self.calls = 0
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
@@ -68,7 +70,7 @@ class FlakyEngine:
             raise EngineError("the device fell off the bus")
         if self.calls > 50 and len(frames) > 4:
             raise EngineOutOfMemory("no memory for so many")
-        time.sleep(0.004 + 0.001 * len(frames))
+        time.sleep(0.004 + self._frame_s * len(frames))
         detections = np.zeros((len(frames), 1, 6), np.float32)
         detections[:, 0, :2] = frames[:, MODEL_WH[1] // 2, MODEL_WH[0] // 2, :2]
         return detections
@@ -116,10 +118,17 @@ class Watch:
         return self._pipeline.can_take()
 
     def submit(self, batch: Batch) -> None:
+        self._note(batch)
+        self._pipeline.submit(batch)
+
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        self._note(batch)
+        return self._pipeline.exchange(waiting, batch)
+
+    def _note(self, batch: Batch) -> None:
         if batch.lane is Lane.PRIORITY:
             self.ahead[batch.batch_id] = self._pipeline.in_flight
             self.submitted_ns[batch.batch_id] = time.monotonic_ns()
-        self._pipeline.submit(batch)
 
 
 class Plant:
@@ -134,17 +143,17 @@ class Plant:
         self.caps: List[int] = []
         self._silence = threading.Event()
         self.boxes = [Mailbox(f"cam{number}", self._wake) for number in range(CAMERAS)]
-        feeds = [
-            Feed(box, 25.0 if number == HASTY else None) for number, box in enumerate(self.boxes)
-        ]
+        feeds = [Feed(box, MAX_STALENESS_MS.get(number)) for number, box in enumerate(self.boxes)]
         shared_ring = SlotRing(2, config.target, MODEL_WH)
-        reserved = {feeds[number]: SlotRing(1, 1, MODEL_WH) for number in PRIORITY}
+        reserved = {feeds[number]: SlotRing(PRIORITY_SLOTS, 1, MODEL_WH) for number in PRIORITY}
         self.rings = [shared_ring, *reserved.values()]
-        pool = ThreadPoolExecutor(2, thread_name_prefix="letterbox")
-        drawer = Drawer(Preprocessing(MODEL_WH), pool, self._wake)
+        drawer, priority_drawer = [
+            Drawer(Preprocessing(MODEL_WH), ThreadPoolExecutor(2), self._wake) for _ in range(2)
+        ]
         shared = [feed for feed in feeds if feed not in reserved]
         lane = SharedLane(BatchPolicy(config), shared, drawer, shared_ring, ids, clock)
-        self.batcher = Batcher(PriorityLane(reserved, drawer, ids, clock), lane, pool, clock)
+        priority_lane = PriorityLane(reserved, priority_drawer, ids, clock)
+        self.batcher = Batcher(priority_lane, lane, clock)
         chunked = ChunkedEngine(engine, TARGET, self.caps.append)
         queue = LaneQueue(config.priority_burst)
         self.pipeline = Pipeline(chunked, queue, self.results.append, clock, self._fail, depth=1)
@@ -153,7 +162,7 @@ class Plant:
 
     def run(self, seconds: float) -> None:
         """Plays, ends early where a thread fails, and stops everything in order."""
-        self.pipeline.start(self._wake)
+        self.pipeline.start(self._wake, self._count_stale)
         self.batcher.start(self.watch, self._fail)
         for camera in self.cameras:
             camera.start()
@@ -177,6 +186,9 @@ class Plant:
         # Mailboxes call from the first frame on, and there are none before the batcher is made.
         self.batcher.wake()
 
+    def _count_stale(self, info: FrameInfo) -> None:
+        self.boxes[int(info.camera[3:])].count_drop(DropCause.STALE)
+
     def _fail(self, thread: str, error: BaseException) -> None:
         self.failures.append(f"{thread}: {error}")
         self.has_failed.set()
@@ -199,16 +211,25 @@ def assert_results_are_of_their_frames(plant: Plant) -> None:
             assert (f"cam{number}", shown_id) == (item.info.camera, item.info.frame_id % IDS)
 
 
+def assert_nothing_was_stale_when_it_began(plant: Plant) -> None:
+    for result in plant.results:
+        for item in result.batch.items:
+            limit_ms = MAX_STALENESS_MS.get(int(item.info.camera[3:]), HANG_S * 1e3)
+            assert result.started_ns - item.info.captured_ns <= limit_ms * NS_PER_MS
+
+
 def assert_priority_only_waits_for_what_was_in_flight(plant: Plant) -> None:
     started = {result.batch.batch_id: result.started_ns for result in plant.results}
     in_order = sorted(started.values())
     for batch_id, ahead in plant.watch.ahead.items():
+        if batch_id not in started:  # a newer frame took its place, or it was stale
+            continue
         at_submission = bisect_right(in_order, plant.watch.submitted_ns[batch_id])
         assert bisect_left(in_order, started[batch_id]) - at_submission <= ahead
 
 
 def assert_nothing_is_left(plant: Plant, threads_before: List[threading.Thread]) -> None:
-    assert [repr(ring).split()[1] for ring in plant.rings] == ["2", "1", "1"]
+    assert [repr(ring).split()[1] for ring in plant.rings] == ["2", "3", "3"]
     assert plant.pipeline.in_flight == 0
     for thread in threading.enumerate():
         if thread not in threads_before:
@@ -229,6 +250,7 @@ def stress(config: BatchingConfig, seconds: float) -> Plant:
     assert_accounts_add_up(plant)
     assert_results_are_of_their_frames(plant)
     assert_priority_only_waits_for_what_was_in_flight(plant)
+    assert_nothing_was_stale_when_it_began(plant)
     assert_nothing_is_left(plant, before)
     return plant
 
@@ -242,6 +264,20 @@ def test_every_frame_is_inferred_once_or_counted() -> None:
     assert dropped[DropCause.ABORTED] > 0
     assert {result.batch.lane for result in plant.results} == set(Lane)
     assert max(len(result.batch.items) for result in plant.results) == TARGET
+
+
+def test_priority_frames_stay_fresh_beside_a_slow_engine() -> None:
+    """A shared batch takes ten times as long as a priority frame may be old."""
+    before = threading.enumerate()
+    plant = Plant(FlakyEngine(frame_s=0.02), batching())
+    plant.run(4.0)
+    assert plant.failures == []
+    assert_accounts_add_up(plant)
+    assert_nothing_was_stale_when_it_began(plant)
+    assert_nothing_is_left(plant, before)
+    lanes = Counter(result.batch.lane for result in plant.results)
+    assert lanes[Lane.PRIORITY] >= lanes[Lane.BATCH] > 0
+    assert all(plant.boxes[number].dropped[DropCause.SUPERSEDED] for number in PRIORITY)
 
 
 def test_several_frames_of_a_camera_in_a_batch_keep_their_order() -> None:

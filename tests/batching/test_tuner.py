@@ -127,6 +127,22 @@ def test_an_engine_that_is_full_against_the_arithmetic_gets_larger_batches() -> 
 
 
 @pytest.mark.parametrize(
+    ("infer_ms", "utilization", "is_tried"),
+    [
+        pytest.param({1: 20.0}, 0.899, False, id="one size known, and time to spare"),
+        pytest.param({1: 20.0}, 0.9, True, id="one size known, and hardly time to spare"),
+        pytest.param({1: 20.0, 4: 26.0}, 0.5, True, id="known to pay"),
+    ],
+)
+def test_larger_batches_are_tried_only_where_somebody_needs_them(
+    infer_ms: Dict[int, float], utilization: float, is_tried: bool
+) -> None:
+    tuner = settled(10)
+    advice = tuner.advise(12 * NS_PER_S, Load(44.0, utilization, infer_ms))
+    assert (advice is not None) is is_tried
+
+
+@pytest.mark.parametrize(
     "unknown",
     [Load(100.0, 0.5, {}), Load(0.0, 0.0, SMALL_GPU)],
     ids=["no batch yet", "no frames"],

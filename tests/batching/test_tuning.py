@@ -7,7 +7,7 @@ from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config.schema import BatchingConfig
-from edge.records import BatchSetting, FrameInfo, TimestampSource
+from edge.records import BatchSetting
 
 STEP_NS = NS_PER_S // 4
 
@@ -62,6 +62,30 @@ def test_an_engine_that_becomes_slower_is_noticed() -> None:
     assert after.target > before.target
 
 
+@pytest.mark.parametrize("slower", [1.0, 1.25, 2.0])
+def test_a_slower_engine_does_not_make_batches_look_better(slower: float) -> None:
+    """Only single frames are seen after it became slower; batches gain 13 % at most."""
+    policy = BatchPolicy(BatchingConfig(target=16, max_wait_ms=100, tune=True))
+    policy.apply(BatchSetting(4, 46.2))
+    tuning = LiveTuning(policy, Tuner(BatchSetting(16, 100.0)))
+    widest = 0
+    for tick in range(1, 1200):
+        for size in (1, 16) if tick < 40 else (1, 1):
+            infer_ms = {1: 20.0, 16: 282.0}[size] * (slower if tick >= 40 else 1.0)
+            tuning.batch_done(size, infer_ms)
+        tuning.observe(tick * STEP_NS, int(tick * 65 / 4), int(0.94 * tick * STEP_NS))
+        if tick > 80:
+            widest = max(widest, tuning.setting.target)
+    assert widest == 4
+
+
+def test_the_engines_share_is_never_above_all(caplog: pytest.LogCaptureFixture) -> None:
+    plant = Plant()
+    with caplog.at_level("INFO"):
+        plant.play(15, arrival_fps=20, busy=1.03)
+    assert "engine busy 100 %" in caplog.text
+
+
 def test_nothing_is_decided_on_less_than_a_second() -> None:
     plant = Plant()
     plant.play(1, arrival_fps=5, busy=0.1)
@@ -75,8 +99,7 @@ def riders(count: int) -> list[Rider]:
 def policy_of_four() -> BatchPolicy:
     policy = BatchPolicy(BatchingConfig(target=4, max_wait_ms=10))
     for number in range(8):
-        info = FrameInfo(f"cam{number}", 0, (8, 8), 0, 0, TimestampSource.RECEIVE)
-        policy.arrivals.admitted(info, 0)
+        policy.arrivals.admitted(f"cam{number}", 0, 0)
     return policy
 
 

@@ -10,7 +10,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edge.building.tune import LADDER, Climb, End, Finding, Point, Rung, Timing, knee, timing
+from edge.building.tune import (
+    LADDER,
+    Climb,
+    End,
+    Finding,
+    Point,
+    Rung,
+    Timing,
+    is_doubtful,
+    knee,
+    noise_at_knee,
+    timing,
+)
 from edge.building.tune_plot import round_up, svg
 from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig
@@ -45,6 +57,25 @@ from edge.records import EngineInfo
 )
 def test_the_knee(points: Sequence[Tuple[int, float, float]], expected: Optional[int]) -> None:
     assert knee([Point(*point) for point in points]) == expected
+
+
+@pytest.mark.parametrize(
+    ("points", "noise"),
+    [
+        pytest.param([], 0.0, id="nothing measured"),
+        pytest.param([(1, 28.0, 0.05), (2, 32.5, 0.04)], 0.05, id="as much as may be"),
+        pytest.param([(1, 28.0, 0.086), (2, 32.5, 0.01)], 0.086, id="of a size it went before"),
+        pytest.param([(1, 28.0, 0.01), (2, 32.5, 0.182)], 0.182, id="of its own"),
+        pytest.param([(1, 32.4, 0.01), (2, 32.5, 0.182)], 0.182, id="of the best"),
+        pytest.param([(1, 32.5, 0.01), (2, 30.0, 0.182)], 0.01, id="not of a larger size"),
+    ],
+)
+def test_a_knee_among_noise_is_doubtful(
+    points: Sequence[Tuple[int, float, float]], noise: float
+) -> None:
+    measured = [Point(*point) for point in points]
+    assert noise_at_knee(measured) == noise
+    assert is_doubtful(measured) is (noise > 0.05)
 
 
 @given(st.dictionaries(st.sampled_from(LADDER), st.floats(0.01, 1e5), min_size=1))

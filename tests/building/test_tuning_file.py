@@ -48,7 +48,7 @@ def test_what_was_written_is_what_the_daemon_uses(tmp_path: Path) -> None:
     assert path == state_dir / FILE_NAME
     assert [file.name for file in state_dir.iterdir()] == [FILE_NAME]
     found = batch_target(BatchingConfig(), state_dir, KEY)
-    assert found == BatchTarget(4, TargetSource.TUNED)
+    assert found == BatchTarget(4, TargetSource.BENCH)
     content = json.loads(path.read_text("utf-8"))
     assert (content["schema"], content["target"]) == ("edge.tuning/1", 4)
     assert content["key"]["model_sha256"] == "ab" * 32
@@ -59,7 +59,7 @@ def test_what_was_written_is_what_the_daemon_uses(tmp_path: Path) -> None:
     ("configured", "tuned", "expected"),
     [
         pytest.param(None, None, DEFAULT, id="nobody said anything"),
-        pytest.param(None, 2, BatchTarget(2, TargetSource.TUNED), id="tuned"),
+        pytest.param(None, 2, BatchTarget(2, TargetSource.BENCH), id="tuned"),
         pytest.param(16, 2, BatchTarget(16, TargetSource.CONFIG), id="the config goes first"),
         pytest.param(8, 2, BatchTarget(8, TargetSource.CONFIG), id="the default, but written down"),
         pytest.param(16, None, BatchTarget(16, TargetSource.CONFIG), id="config alone"),

@@ -39,6 +39,28 @@ def test_each_frame_is_taken_once_or_counted(puts: List[bool]) -> None:
     assert len(taken) + mailbox.dropped.get(DropCause.SUPERSEDED, 0) + waiting == put_count
 
 
+def test_what_was_received_counts_replaced_frames_but_none_that_never_came_in() -> None:
+    mailbox = Mailbox("gate", ignore)
+    for frame_id in (0, 3, 6):  # of each three, two are above the rate cap
+        mailbox.put(frame(frame_id))
+        mailbox.count_drop(DropCause.RATE_CAP)
+        mailbox.count_drop(DropCause.RATE_CAP)
+    assert mailbox.received == 3
+    assert mailbox.dropped == {DropCause.SUPERSEDED: 2, DropCause.RATE_CAP: 6}
+
+
+def test_once_closed_it_counts_every_frame_as_aborted() -> None:
+    told: List[str] = []
+    mailbox = Mailbox("gate", lambda: told.append("frame"))
+    mailbox.put(frame(0))
+    mailbox.close()
+    mailbox.put(frame(1))  # of a camera that could not be stopped
+    mailbox.close()
+    assert mailbox.take() is None
+    assert (mailbox.received, mailbox.dropped) == (2, {DropCause.ABORTED: 2})
+    assert told == ["frame"]
+
+
 def test_nothing_is_lost_or_doubled_between_threads() -> None:
     count, taken = 5000, []
     mailbox, is_done = Mailbox("gate", ignore), threading.Event()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.config.camera_uri import CameraUri
 from edge.config.load import config_schema, load, resolve
-from edge.config.schema import Backend, Config
+from edge.config.schema import Config
 from edge.errors import EXIT_CONFIG, ConfigError
 
 MINIMAL = """\
@@ -88,7 +88,7 @@ def test_minimal_file_takes_every_default(load_text: Load, tmp_path: Path) -> No
     assert config.model.path == tmp_path / "model.onnx"
     assert config.cameras[0].name == "dock"
     assert config.mqtt.port == 1883
-    assert config.engine.backend is Backend.ONNXRUNTIME
+    assert config.engine.backend is None
 
 
 def test_full_file_is_read_by_the_schema_not_by_looks(load_text: Load, tmp_path: Path) -> None:
@@ -131,11 +131,19 @@ cameras:
 """
     assert faults(text) == [
         "config.yaml:1:1 camras: unknown key, did you mean 'cameras'?",
-        "config.yaml:9:5 cameras[1].fps: must be greater than 0 (got -3)",
+        "config.yaml:9:5 cameras[1].fps: must be at least 0.001 (got -3)",
         "config.yaml:10:5 cameras[2].name: 'dock' is the name of cameras[0] in line 5 too: "
         "names must differ",
         "config.yaml:12:5 cameras[2].enabled: must be true or false (got 'maybe')",
     ]
+
+
+def test_keys_that_contradict_each_other_are_a_fault_with_its_place(faults: Faults) -> None:
+    another = "  - {name: b, uri: b.mp4}\n"
+    text = f"batching:\n  max_wait_ms: 50\n{MINIMAL}    max_staleness_ms: 40\n{another}"
+    (fault,) = faults(text)
+    assert fault.startswith("config.yaml:8:5 cameras[0].max_staleness_ms: is 40, ")
+    assert "50 ms (batching.max_wait_ms)" in fault
 
 
 def section(name: str, line: str) -> str:
@@ -156,7 +164,7 @@ VALUES = {
     "map for text": ("mqtt", "host: {a: b}", "2:3 mqtt.host: must be text (got a map of keys)"),
     "no value": ("mqtt", "port:", "2:3 mqtt.port: must be a whole number (got no value)"),
     "empty text": ("mqtt", 'host: ""', "2:3 mqtt.host: must not be empty"),
-    "wrong enum": ("engine", "backend: cuda", "must be 'onnxruntime' (got 'cuda')"),
+    "wrong enum": ("engine", "backend: cuda", "must be 'tensorrt' or 'onnxruntime' (got 'cuda')"),
     "bad topic": ("mqtt", "prefix: a//b", "with one '/' between them (got 'a//b')"),
     "bad id": ("device", "id: a b", "must be 1 to 64 characters of A-Z"),
     "empty path": ("device", "state_dir: ''", "2:3 device.state_dir: must not be empty"),

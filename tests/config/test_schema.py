@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from edge.config.schema import CameraConfig, Config
+from edge.config.schema import BatchingConfig, CameraConfig, Config
 
 
 def test_no_section_prints_its_secrets() -> None:
@@ -45,3 +45,26 @@ def test_camera_names_fit_a_topic_level(name: str, is_valid: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             CameraConfig.model_validate(values)
+
+
+LEAST = {
+    "fps": 0.001,
+    "max_staleness_ms": 1,
+    "deadline_ms": 1,
+    "stall_s": 0.1,
+}
+
+
+@pytest.mark.parametrize(("key", "least"), LEAST.items())
+def test_a_camera_has_no_vanishing_times(key: str, least: float) -> None:
+    values = {"name": "a", "uri": "b"}
+    CameraConfig.model_validate({**values, key: least})
+    for less in (least * 0.99, 1e-12, 1e-300, 0):
+        with pytest.raises(ValidationError):
+            CameraConfig.model_validate({**values, key: less})
+
+
+def test_alignment_has_no_vanishing_times() -> None:
+    assert BatchingConfig(align_ms=0.1).align_ms == 0.1
+    with pytest.raises(ValidationError):
+        BatchingConfig(align_ms=0.099)

@@ -71,7 +71,7 @@ def cameras() -> Dict[str, Camera]:
 @pytest.fixture
 def meter(cameras: Dict[str, Camera]) -> PipelineMeter:
     readings = {name: camera.reading for name, camera in cameras.items()}
-    return PipelineMeter(readings, target=4, deadlines_ms={"dock": 20.0, "gate": None})
+    return PipelineMeter(readings, deadlines_ms={"dock": 20.0, "gate": None})
 
 
 def test_before_anything_happened(meter: PipelineMeter) -> None:
@@ -85,8 +85,8 @@ def test_before_anything_happened(meter: PipelineMeter) -> None:
 
 
 def test_batches_and_frames_are_counted(meter: PipelineMeter) -> None:
-    meter.batch_done(batch_result(["dock", "gate"], infer_ms=10))
-    meter.batch_done(batch_result(["dock"], infer_ms=30))
+    meter.batch_done(batch_result(["dock", "gate"], infer_ms=10), target=4)
+    meter.batch_done(batch_result(["dock"], infer_ms=30), target=4)
     meter.frame_done(frame_result("dock", latency_ms=20, objects=3))
     meter.frame_done(frame_result("gate", latency_ms=40, objects=0))
     meter.frame_done(frame_result("dock", latency_ms=60, objects=2))
@@ -153,9 +153,18 @@ def test_deadlines_are_counted_where_there_is_one(meter: PipelineMeter) -> None:
 
 
 def test_priority_frames_do_not_count_in_the_fill(meter: PipelineMeter) -> None:
-    meter.batch_done(batch_result(["dock", "gate"], 1))
+    meter.batch_done(batch_result(["dock", "gate"], 1), target=4)
     for _ in range(5):
-        meter.batch_done(batch_result(["dock"], 1, Lane.PRIORITY))
+        meter.batch_done(batch_result(["dock"], 1, Lane.PRIORITY), target=4)
     counters = meter.counters(0, 0)
     assert counters.batches == 6
     assert counters.batch_fill == 0.5
+
+
+def test_the_fill_is_of_the_target_that_held_for_each_batch(meter: PipelineMeter) -> None:
+    meter.batch_done(batch_result(["dock"], 1), target=1)
+    meter.batch_done(batch_result(["dock", "gate"], 1), target=4)
+    assert meter.counters(0, 0).batch_fill == 3 / 5
+    # It left before the target was lowered, and was no more than full.
+    meter.batch_done(batch_result(["dock", "gate"], 1), target=1)
+    assert meter.counters(0, 0).batch_fill == 5 / 7

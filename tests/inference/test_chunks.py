@@ -65,11 +65,36 @@ def test_out_of_memory_loses_and_doubles_nothing(fits: int, cap: int, count: int
         assert chunked.cap == told[-1] <= fits < 2 * chunked.cap + 1
 
 
+@pytest.mark.parametrize(
+    ("fits", "count", "told"),
+    [
+        pytest.param(4, 8, [4], id="full batch: half of it"),
+        pytest.param(4, 7, [4], id="just below the cap: no smaller than half the cap"),
+        pytest.param(2, 3, [2], id="far below the cap: nothing tried that must fail again"),
+        pytest.param(1, 8, [4, 2, 1], id="down to one"),
+    ],
+)
+def test_each_halving_tries_fewer_frames_than_did_not_fit(
+    fits: int, count: int, told: List[int]
+) -> None:
+    caps: List[int] = []
+    chunked = ChunkedEngine(SmallEngine(fits), 8, caps.append)
+    assert len(chunked.infer(numbered(count))) == count
+    assert caps == told
+
+
 def test_a_single_frame_that_does_not_fit_is_an_error() -> None:
     chunked = ChunkedEngine(SmallEngine(0), 8, lambda _: None)
     with pytest.raises(EngineOutOfMemory, match="no room for 1 frames"):
         chunked.infer(numbered(8))
     assert chunked.cap == 1
+
+
+def test_a_single_frame_below_the_cap_is_not_tried_again() -> None:
+    chunked = ChunkedEngine(SmallEngine(0), 8, lambda _: None)
+    with pytest.raises(EngineOutOfMemory, match="no room for 1 frames"):
+        chunked.infer(numbered(1))
+    assert chunked.shrinks == 0
 
 
 def test_an_engine_that_forgets_frames_is_an_error() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple, Union
 
@@ -93,12 +94,13 @@ class Bench:
         self.released = RELEASED
         self.released.clear()
         self.failures: List[Tuple[str, BaseException]] = []
+        self.stale: List[Tuple[str, int]] = []
         self.told = threading.Condition()
         self.on_result: Callable[[BatchResult], None] = lambda result: None
         self.pipeline = make_pipeline(engine, self._result, SystemClock(), self._failure, depth)
 
     def start(self) -> Pipeline:
-        self.pipeline.start(self._room)
+        self.pipeline.start(self._room, self._stale)
         return self.pipeline
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -120,6 +122,9 @@ class Bench:
     def _room(self) -> None:
         with self.told:
             self.told.notify_all()
+
+    def _stale(self, info: FrameInfo) -> None:
+        self.stale.append((info.camera, info.frame_id))
 
     def _failure(self, thread: str, error: BaseException) -> None:
         with self.told:
@@ -296,7 +301,7 @@ def test_times_and_busy_counter() -> None:
     clock = ManualClock(1_000_000)
     results: List[BatchResult] = []
     pipeline = make_pipeline(EchoEngine(clock=clock), results.append, clock, _fail, 4)
-    pipeline.start(lambda: None)
+    pipeline.start(lambda: None, lambda info: None)
     pipeline.submit(batch_of(0, 2))
     pipeline.submit(batch_of(1, 8))
     assert pipeline.stop(HANG_S)
@@ -367,3 +372,82 @@ def test_priority_batches_leave_room_for_a_shared_one() -> None:
     engine.let_through(10)
     assert pipeline.stop(HANG_S)
     assert len(bench.results) == 4
+
+
+def with_limits(batch: Batch, fresh_until_ns: List[Optional[int]]) -> Batch:
+    """The batch with a camera for each row, and until when its frame is fresh."""
+    items = tuple(
+        replace(item, info=replace(item.info, camera=f"cam{row}"), fresh_until_ns=limit_ns)
+        for row, (item, limit_ns) in enumerate(zip(batch.items, fresh_until_ns))
+    )
+    return replace(batch, items=items)
+
+
+LONG_AGO_NS, NEVER_NS = 1, 2**62
+
+
+@pytest.mark.parametrize(
+    ("fresh_until_ns", "inferred"),
+    [
+        pytest.param([None, None, None], [0, 1, 2], id="no limit"),
+        pytest.param([NEVER_NS, None, NEVER_NS], [0, 1, 2], id="all fresh"),
+        pytest.param([LONG_AGO_NS, None, NEVER_NS], [1, 2], id="the first is stale"),
+        pytest.param([NEVER_NS, LONG_AGO_NS, None], [0, 2], id="one in the middle"),
+        pytest.param([LONG_AGO_NS, None, LONG_AGO_NS], [1], id="one is left"),
+        pytest.param([LONG_AGO_NS] * 3, [], id="none is left"),
+    ],
+)
+def test_frames_that_are_stale_when_the_engine_takes_them_are_left_out(
+    fresh_until_ns: List[Optional[int]], inferred: List[int]
+) -> None:
+    bench = Bench(EchoEngine())
+    pipeline = bench.start()
+    pipeline.submit(with_limits(batch_of(2, 3), fresh_until_ns))
+    assert pipeline.stop(HANG_S)
+    told = [
+        (item.info.camera, first)
+        for result in bench.results
+        for item, first in zip(result.batch.items, firsts(result))
+    ]
+    assert told == [(f"cam{row}", 20 + row) for row in inferred]
+    assert bench.stale == [(f"cam{row}", 2) for row in range(3) if row not in inferred]
+    assert bench.released == [2]
+    assert (pipeline.in_flight, pipeline.abandoned) == (0, ())
+
+
+def test_a_batch_that_is_stale_as_a_whole_makes_room_for_the_next() -> None:
+    bench = Bench(EchoEngine(), depth=1)
+    pipeline = bench.start()
+    pipeline.submit(with_limits(batch_of(0, 1), [LONG_AGO_NS]))
+    bench.wait(pipeline.can_take)
+    pipeline.submit(batch_of(1))
+    assert pipeline.stop(HANG_S)
+    assert bench.released == [0, 1]
+    assert [result.batch.batch_id for result in bench.results] == [1]
+
+
+def test_what_waits_can_be_exchanged_until_the_engine_takes_it() -> None:
+    engine = EchoEngine()
+    engine.hold()
+    bench = Bench(engine)
+    pipeline = bench.start()
+    running, waiting, newer = (batch_of(n, 1, lane=Lane.PRIORITY) for n in range(3))
+    pipeline.submit(running)
+    assert engine.has_begun.wait(HANG_S)
+    pipeline.submit(waiting)
+    assert not pipeline.exchange(running, newer)
+    assert pipeline.exchange(waiting, newer)
+    assert pipeline.in_flight == 2
+    engine.let_through(2)
+    assert pipeline.stop(HANG_S)
+    assert [result.batch.batch_id for result in bench.results] == [0, 2]
+    assert bench.released == [0, 2]  # the other one is its owner's again
+
+
+def test_after_a_stop_nothing_is_exchanged() -> None:
+    bench = Bench(EchoEngine())
+    waiting, newer = (batch_of(n, 1, lane=Lane.PRIORITY) for n in range(2))
+    bench.pipeline.submit(waiting)
+    assert not bench.pipeline.stop(0.01)
+    assert not bench.pipeline.exchange(waiting, newer)
+    assert [batch.batch_id for batch in bench.pipeline.abandoned] == [0]
