@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import onnx
@@ -10,12 +11,13 @@ from onnx import helper
 
 from edge.building import onnx_file, opset
 from edge.building.graph_writer import GraphWriter
-from edge.building.heads import RawHead, recognise
+from edge.building.heads.head import Head
+from edge.building.heads.recognition import recognise
 from edge.building.metadata import class_names, read_metadata
-from edge.building.network import FLOAT, FLOAT16, Network, inspect
+from edge.building.network import FLOAT, FLOAT16, Network, Tensor, inspect
 from edge.config.schema import ModelConfig
 from edge.errors import ModelError
-from edge.records import DeployedGraph, Preprocessing
+from edge.records import ChannelOrder, DeployedGraph, Preprocessing
 
 INPUT = "frames"
 OUTPUT = "detections"
@@ -43,7 +45,7 @@ def _deploy(path: Path, config: ModelConfig) -> DeployedGraph:
     _free_names(model.graph)
     metadata = read_metadata(model)
     network = inspect(model, config.input_wh)
-    head = recognise(network.outputs, metadata)
+    head = recognise(network, model.graph, metadata, config.head)
     names = class_names(config.class_names, metadata, head.class_count)
     opset.lower(model)
     deployed = _assemble(model, network, head, config.max_candidates)
@@ -52,19 +54,20 @@ def _deploy(path: Path, config: ModelConfig) -> DeployedGraph:
         onnx_bytes=deployed.SerializeToString(),
         name=path.stem,
         sha256=source.sha256,
-        head=head.name,
-        preprocessing=Preprocessing(network.input_wh),
+        head=head.name.value,
+        preprocessing=head.preprocessing,
         class_names=names,
         max_candidates=head.candidate_count(config.max_candidates),
         fixed_batch=network.fixed_batch,
+        network_input=network.image.name,
     )
 
 
 def _assemble(
-    model: onnx.ModelProto, network: Network, head: RawHead, max_candidates: int
+    model: onnx.ModelProto, network: Network, head: Head, max_candidates: int
 ) -> onnx.ModelProto:
     before, after = GraphWriter(), GraphWriter()
-    _preprocess(before, network)
+    _preprocess(before, network.image, head.preprocessing)
     head.decode(after, max_candidates, OUTPUT)
     width, height = network.input_wh
     batch = network.fixed_batch or "batch"
@@ -82,21 +85,24 @@ def _assemble(
     )
 
 
-def _preprocess(writer: GraphWriter, network: Network) -> None:
-    """Writes the operators from `frames` to the network's own input, RGB 0..1 NCHW."""
+def _preprocess(writer: GraphWriter, image: Tensor, preprocessing: Preprocessing) -> None:
+    """Writes the operators from `frames` to the network's own input, float NCHW."""
     # TensorRT 8.5 lets uint8 go into a Cast and nowhere else, so the Cast comes first.
     pixels = writer.add("Cast", [INPUT], "pixels", to=FLOAT)
-    planes = writer.add("Transpose", [pixels], "planes_bgr", perm=[0, 3, 1, 2])
-    bgr_to_rgb = writer.constant("bgr_to_rgb", np.array([2, 1, 0], np.int64))
-    rgb = writer.add("Gather", [planes, bgr_to_rgb], "planes_rgb", axis=1)
-    white = writer.constant("white", np.array(255, np.float32))
-    image = network.image
+    steps: List[Tuple[str, List[str], Dict[str, Any]]] = [("Transpose", [], {"perm": [0, 3, 1, 2]})]
+    if preprocessing.channel_order is ChannelOrder.RGB:
+        bgr_to_rgb = writer.constant("bgr_to_rgb", np.array([2, 1, 0], np.int64))
+        steps.append(("Gather", [bgr_to_rgb], {"axis": 1}))
+    if preprocessing.divisor != 1:
+        # Before any cast to half precision, where steps of 1/255 are not exact.
+        divisor = writer.constant("divisor", np.array(preprocessing.divisor, np.float32))
+        steps.append(("Div", [divisor], {}))
     if image.elem_type == FLOAT16:
-        # Scaled in float32: 1/255 steps are not exact in half precision.
-        scaled = writer.add("Div", [rgb, white], "scaled")
-        writer.add_last("Cast", [scaled], image.name, to=FLOAT16)
-    else:
-        writer.add_last("Div", [rgb, white], image.name)
+        steps.append(("Cast", [], {"to": FLOAT16}))
+    for op_type, inputs, attributes in steps[:-1]:
+        pixels = writer.add(op_type, [pixels, *inputs], op_type.lower(), **attributes)
+    op_type, inputs, attributes = steps[-1]
+    writer.add_last(op_type, [pixels, *inputs], image.name, **attributes)
 
 
 def _free_names(graph: onnx.GraphProto) -> None:

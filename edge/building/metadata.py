@@ -19,11 +19,12 @@ def read_metadata(model: onnx.ModelProto) -> Dict[str, str]:
 
 
 def class_names(
-    configured: Optional[Sequence[str]], metadata: Mapping[str, str], class_count: int
+    configured: Optional[Sequence[str]], metadata: Mapping[str, str], class_count: Optional[int]
 ) -> Tuple[str, ...]:
     """Names by class id: the user's, else the metadata's, else class_0 and so on.
 
-    ModelError where their number is not the network's number of classes.
+    ModelError where their number is not the network's number of classes, or where it is None and
+    nobody else tells it.
     """
     if configured is not None:
         return _counted(tuple(configured), class_count, "model.class_names", "correct the list")
@@ -31,11 +32,15 @@ def class_names(
         names = _parse_names(metadata["names"])
         where = "its metadata 'names'"
         return _counted(names, class_count, where, f"{_WAY_OUT} if this is a detector at all")
+    if class_count is None:
+        raise ModelError(f"its output does not tell how many classes there are; {_WAY_OUT}")
     return tuple(f"class_{class_id}" for class_id in range(class_count))
 
 
-def _counted(names: Tuple[str, ...], class_count: int, where: str, way_out: str) -> Tuple[str, ...]:
-    if len(names) != class_count:
+def _counted(
+    names: Tuple[str, ...], class_count: Optional[int], where: str, way_out: str
+) -> Tuple[str, ...]:
+    if class_count not in (len(names), None):
         raise ModelError(
             f"its output has {class_count} classes, but {where} has {len(names)}; {way_out}"
         )

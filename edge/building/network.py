@@ -93,11 +93,13 @@ def _settle_size(
 def _with_input_size(
     model: onnx.ModelProto, input_name: str, input_wh: Tuple[int, int]
 ) -> onnx.ModelProto:
-    """A copy whose shapes are inferred from a settled input size."""
+    """A copy whose shapes are inferred for one image of a settled size."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     image = next(value for value in sized.graph.input if value.name == input_name)
     dims = image.type.tensor_type.shape.dim
+    # An open batch would hide every size that is computed together with it.
+    dims[0].dim_value = dims[0].dim_value or 1
     dims[1].dim_value = 3
     dims[2].dim_value, dims[3].dim_value = input_wh[1], input_wh[0]
     # Left by the exporter for other sizes; they would contradict the settled one.

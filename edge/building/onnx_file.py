@@ -6,13 +6,16 @@ import hashlib
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Dict, Iterator, Set, Tuple
 
 import onnx
 import onnx.inliner
+import onnx.version_converter
 from google.protobuf.message import DecodeError  # has no stubs
 from onnx import external_data_helper
 
+from edge.building.heads.suppression import refuse_suppression
+from edge.building.opset import NEWEST_OPSET, opset_of
 from edge.errors import ModelError
 
 _EXPORT_HINT = "export the detector to ONNX again"
@@ -44,6 +47,9 @@ def read(path: Path) -> OnnxFile:
     _load_external(model, path.parent)
     # A newer file format is no harm: what it added to the operators is found by their opset.
     model.ir_version = min(model.ir_version, onnx.IR_VERSION)
+    # ONNX knows no plugins: it would only call them invalid, without a way out.
+    refuse_suppression(model.graph)
+    _sort(model.graph)
     check(model)
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
@@ -63,11 +69,21 @@ def check(model: onnx.ModelProto) -> None:
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Returns the model with every shape that can be told before it runs."""
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return onnx.shape_inference.infer_shapes(_told_by_newer_rules(model), data_prop=True)
     except (onnx.shape_inference.InferenceError, RuntimeError) as error:
         raise ModelError(
             f"its layers do not fit together ({_first_line(error)}); {_EXPORT_HINT}"
         ) from error
+
+
+def _told_by_newer_rules(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in opset 17, where possible: by older rules no computed shape can be told."""
+    if opset_of(model) >= NEWEST_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, NEWEST_OPSET)
+    except (onnx.version_converter.ConvertError, RuntimeError, ValueError, IndexError):
+        return model  # the converter gives up on more than the runtimes do
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -98,6 +114,35 @@ def _parse(data: bytes) -> onnx.ModelProto:
     if not model.graph.node:
         raise ModelError(f"holds no network; {_EXPORT_HINT}, or copy it again")
     return model
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Puts every node behind those it needs; converters to half precision append theirs.
+
+    What cannot be sorted stays as it is, for the checker to name.
+    """
+    made = {name for node in graph.node for name in node.output}
+    ranks: Dict[str, int] = {}
+    waiting, count = list(graph.node), 0
+    while waiting and len(waiting) != count:
+        count, later = len(waiting), []
+        for node in waiting:
+            if _needs(node) & made <= ranks.keys():
+                ranks.update((name, len(ranks)) for name in node.output)
+            else:
+                later.append(node)
+        waiting = later
+    if not waiting:
+        graph.node.sort(key=lambda node: [ranks[name] for name in node.output])
+
+
+def _needs(node: onnx.NodeProto) -> Set[str]:
+    needed = set(node.input)
+    for attribute in node.attribute:
+        for subgraph in (attribute.g, *attribute.graphs):
+            for inner in subgraph.node:
+                needed |= _needs(inner)
+    return needed
 
 
 def _external_files(model: onnx.ModelProto, folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from edge.building.constants import constants_of
 from edge.errors import ModelError
 
 OLDEST_OPSET = 11
@@ -70,7 +71,7 @@ def lower(model: onnx.ModelProto) -> None:
             f"uses ONNX opset {opset}, newer than the {onnx.defs.onnx_opset_version()} that the "
             f"installed onnx package knows; export it again with opset={NEWEST_OPSET}"
         )
-    constants = _constants(model.graph)
+    constants = constants_of(model.graph)
     for node in model.graph.node:
         if node.domain in _DEFAULT_DOMAINS and _is_newer(node, opset):
             _lower_node(node, opset, constants)
@@ -95,14 +96,6 @@ def _lower_node(node: onnx.NodeProto, opset: int, constants: Constants) -> None:
             f"uses {node.op_type} of ONNX opset {opset} in a way that opset {NEWEST_OPSET} lacks; "
             f"export it again with opset={NEWEST_OPSET}"
         )
-
-
-def _constants(graph: onnx.GraphProto) -> Dict[str, onnx.TensorProto]:
-    found = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
-    return found
 
 
 def _attributes(node: onnx.NodeProto) -> Dict[str, Any]:
@@ -163,6 +156,10 @@ def _lower_cast(node: onnx.NodeProto, constants: Constants) -> bool:
     return True
 
 
+def _lower_scatter(node: onnx.NodeProto, constants: Constants) -> bool:
+    return _attributes(node).get("reduction", b"none") in (b"none", b"add", b"mul")
+
+
 _REWRITES: Dict[str, Callable[[onnx.NodeProto, Constants], bool]] = {
     "AveragePool": _lower_average_pool,
     "Cast": _lower_cast,
@@ -171,6 +168,8 @@ _REWRITES: Dict[str, Callable[[onnx.NodeProto, Constants], bool]] = {
     "ReduceMean": _lower_reduce,
     "ReduceMin": _lower_reduce,
     "Resize": _lower_resize,
+    "ScatterElements": _lower_scatter,
+    "ScatterND": _lower_scatter,
     "Split": _lower_split,
 }
 """Each makes the node one of opset 17; False where 17 has no equal."""

@@ -50,3 +50,13 @@ def test_numbers_classes_without_names() -> None:
 
 def test_users_names_leave_broken_metadata_unread() -> None:
     assert class_names(["nut"], {"names": "{"}, 1) == ("nut",)
+
+
+def test_names_tell_what_the_output_does_not() -> None:
+    assert class_names(None, {"names": "['nut', 'bolt']"}, None) == ("nut", "bolt")
+    assert class_names(["nut"], {}, None) == ("nut",)
+    with pytest.raises(ModelError) as caught:
+        class_names(None, {}, None)
+    assert str(caught.value) == (
+        "its output does not tell how many classes there are; list them in model.class_names"
+    )

@@ -24,6 +24,8 @@ CONSTANTS: Dict[str, Any] = {
     "size": np.array([9, 9], np.int64),
     "grid": np.zeros((2, 3, 3, 2), np.float32),
     "sizes": np.array([2, 2], np.int64),
+    "places": np.array([[1], [0]], np.int64),
+    "updates": np.ones((2, 4, 6, 6), np.float32),
 }
 
 Node = Tuple[str, List[str], Dict[str, Any]]
@@ -45,6 +47,7 @@ SAME: Dict[str, Node] = {
     "Transpose": ("Transpose", ["x"], {"perm": [0, 2, 3, 1]}),
     "Unsqueeze": ("Unsqueeze", ["x", "zero"], {}),
     "Sigmoid": ("Sigmoid", ["x"], {}),
+    "ScatterND": ("ScatterND", ["x", "places", "updates"], {"reduction": "add"}),
     "Softmax": ("Softmax", ["x"], {"axis": 1}),
 }
 SAME_FROM_19: Dict[str, Node] = {
@@ -72,6 +75,7 @@ OTHER: Dict[str, Tuple[int, Node]] = {
     "ceiled pool": (19, ("AveragePool", ["x"], {"kernel_shape": [2, 2], "ceil_mode": 1})),
     "computed axes": (18, ("ReduceMax", ["x", "computed"], {})),
     "no operation": (18, ("ReduceMax", ["x"], {"noop_with_empty_axes": 1})),
+    "scatter of maxima": (18, ("ScatterND", ["x", "places", "updates"], {"reduction": "max"})),
     "grid": (20, ("GridSample", ["x", "grid"], {"mode": "linear"})),
     "new operator": (20, ("Gelu", ["x"], {})),
 }
@@ -104,6 +108,17 @@ def model_of(node: Node, opset: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("case", SAME)
 def test_computes_the_same(case: str, opset: int) -> None:
     check_same(model_of(SAME[case], opset))
+
+
+@pytest.mark.parametrize("spelling", [{"value_ints": [2, 3]}, {"value_int": 2}])
+def test_axes_as_plain_numbers(spelling: Dict[str, Any]) -> None:
+    model = model_of(("ReduceMax", ["x", "plain"], {"keepdims": 1}), 18)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["plain"], **spelling))
+    axes = next(iter(spelling.values()))
+    expected = INPUT.max(axis=tuple(np.atleast_1d(axes)), keepdims=True)
+    lower(model)
+    found = run_onnx(model.SerializeToString(), {"x": INPUT})
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("opset", [19, 20, 21])

@@ -1,0 +1,1 @@
+"""What YOLO networks end with: recognised, and decoded into boxes, scores and classes."""
