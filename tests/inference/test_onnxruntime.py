@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.building.graph import deploy
 from edge.config.schema import EngineConfig, ModelConfig
-from edge.errors import ConfigError, EngineError, ModelError
+from edge.errors import ConfigError, EngineError, EngineOutOfMemory, ModelError
 from edge.inference.engine import Engine
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.records import DeployedGraph
@@ -121,6 +121,87 @@ def _fails_above_black() -> onnx.ModelProto:
             helper.make_node("Cast", ["far"], ["index"], to=TensorProto.INT64),
             helper.make_node("Gather", ["head", "index"], ["picked"], axis=0),
             helper.make_node("Add", ["head", "picked"], ["output0"]),
+        ]
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    ("fits", "configured", "max_batch", "warnings"),
+    [
+        pytest.param(8, None, 8, 0, id="all that the engine takes"),
+        pytest.param(7, None, 4, 1, id="half of it"),
+        pytest.param(1, None, 1, 3, id="single frames only"),
+        pytest.param(7, 4, 8, 0, id="more than is configured is not tried"),
+    ],
+)
+def test_warms_up_with_as_many_frames_as_memory_holds(
+    fits: int,
+    configured: Optional[int],
+    max_batch: int,
+    warnings: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    graph = graph_of(_runs_out_of_memory_above(fits), tmp_path)
+    engine = OnnxRuntimeEngine(graph, EngineConfig(threads=1, max_batch=configured))
+    assert engine.info.max_batch == max_batch
+    assert len(engine.infer(random_frames(1, (64, 48)))) == 1
+    assert caplog.text.count("ONNX Runtime ran out of memory") == warnings
+
+
+def test_out_of_memory_is_told_from_other_failures(tmp_path: Path) -> None:
+    graph = graph_of(_runs_out_of_memory_above(2), tmp_path)
+    engine = OnnxRuntimeEngine(graph, EngineConfig(threads=1, max_batch=2))
+    with pytest.raises(EngineOutOfMemory, match="ran out of memory"):
+        engine.infer(random_frames(3, (64, 48)))
+    assert len(engine.infer(random_frames(2, (64, 48)))) == 2
+
+
+def test_a_single_frame_that_does_not_fit_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(EngineOutOfMemory) as caught:
+        engine_of(_runs_out_of_memory_above(0), tmp_path)
+    assert caught.value.exit_code == 70
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(MemoryError(), "ran out of memory: MemoryError", id="Python's own, silent"),
+        pytest.param(MemoryError("Unable to allocate 9 GiB"), "ran out of memory", id="numpy's"),
+        pytest.param(RuntimeError("std::bad_alloc"), "ran out of memory", id="C++'s"),
+    ],
+)
+def test_out_of_memory_has_many_names(error: Exception, expected: str, tmp_path: Path) -> None:
+    engine = engine_of(TINY.model(), tmp_path)
+
+    class Full:
+        def run(self, *_: object) -> None:
+            raise error
+
+    engine._session = Full()
+    with pytest.raises(EngineOutOfMemory, match=expected):
+        engine.infer(random_frames(1, (64, 48)))
+
+
+def _runs_out_of_memory_above(fits: int) -> onnx.ModelProto:
+    """Asks for a petabyte, more than any address space has, above so many frames."""
+    model = TINY.model()
+    graph = model.graph
+    graph.node[-1].output[0] = "head"
+    for name, value in (("first", [0]), ("last", [1]), ("fits", [fits]), ("petabyte", [2**50])):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    graph.node.extend(
+        [
+            helper.make_node("Shape", ["images"], ["shape"]),
+            helper.make_node("Slice", ["shape", "first", "last"], ["count"]),
+            helper.make_node("Greater", ["count", "fits"], ["is_too_many"]),
+            helper.make_node("Cast", ["is_too_many"], ["zero_or_one"], to=TensorProto.INT64),
+            helper.make_node("Mul", ["zero_or_one", "petabyte"], ["excess"]),
+            helper.make_node("Add", ["excess", "last"], ["length"]),
+            helper.make_node("ConstantOfShape", ["length"], ["zeros"]),
+            helper.make_node("Slice", ["zeros", "first", "last"], ["zero"]),
+            helper.make_node("Add", ["head", "zero"], ["output0"]),
         ]
     )
     return model

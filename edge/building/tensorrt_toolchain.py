@@ -1,0 +1,136 @@
+"""Engines for TensorRT, built on the very GPU that will run them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Iterator, Optional
+
+from edge.atomic_file import replace_bytes
+from edge.building.fingerprint import BackendKey
+from edge.building.quantization_plan import QuantizationScheme
+from edge.building.quantize import quantize
+from edge.building.tensorrt_builder import BuildCaches, TensorRtBuilder
+from edge.building.tensorrt_config import BuildOptions, is_strongly_typed
+from edge.building.toolchain import CalibrationFeed
+from edge.config.schema import EngineConfig, Precision
+from edge.inference.cuda import Context
+from edge.inference.tensorrt import TensorRtEngine, import_tensorrt
+from edge.records import DeployedGraph, OnProgress
+
+log = logging.getLogger(__name__)
+
+TIMING_CACHE = "tensorrt-timing.cache"
+
+# Volta, Xavier's own: the first whose tensor cores make half precision pay.
+_FAST_HALF_CAPABILITY = (7, 0)
+
+
+class TensorRtToolchain:
+    """Makes and loads TensorRT engines; holds the GPU's context until it is closed.
+
+    `max_batch` is the largest batch of one call, `folder` where timings and scales are kept for
+    the next build. Raises ConfigError without TensorRT, pycuda or a driver, CudaError without GPU.
+    """
+
+    exact = Precision.FP32
+
+    def __init__(
+        self, graph: DeployedGraph, config: EngineConfig, max_batch: int, folder: Path
+    ) -> None:
+        self._graph = graph
+        self._config = config
+        self._folder = folder
+        self._trt = import_tensorrt()
+        self._context = Context()
+        options = BuildOptions.of(config, max_batch, self._free_bytes())
+        self._max_batch, self._opt_batch = options.max_batch, options.opt_batch
+
+    @property
+    def first(self) -> Precision:
+        """FP16, where the GPU is fast in it and TensorRT may choose it."""
+        is_fast = self._context.compute_capability >= _FAST_HALF_CAPABILITY
+        return Precision.FP16 if is_fast and not is_strongly_typed(self._trt) else Precision.FP32
+
+    @property
+    def key(self) -> BackendKey:
+        """TensorRT's full version and the GPU: an engine serves nowhere else."""
+        major, minor = self._context.compute_capability
+        config = self._config
+        return BackendKey(
+            name="tensorrt",
+            version=self._trt.__version__,
+            device=self._context.device_name,
+            compute_capability=f"{major}.{minor}",
+            opt_batch=self._opt_batch,
+            max_batch=self._max_batch,
+            dla_core=config.dla_core,
+            sparse_weights=config.sparse_weights,
+            tactic_sources=None if config.tactic_sources is None else tuple(config.tactic_sources),
+        )
+
+    def ready(self, precision: Precision) -> Optional[bytes]:
+        """None: TensorRT builds every engine."""
+        return None
+
+    def build(self, precision: Precision, on_progress: OnProgress) -> bytes:
+        """Builds a float engine; raises as TensorRtBuilder does."""
+        with self._builder(self._graph, on_progress) as builder:
+            return builder.build(precision)
+
+    def build_int8(
+        self, feed: CalibrationFeed, on_progress: OnProgress, *, head_in_float: bool
+    ) -> bytes:
+        """Calibrates, or quantizes where TensorRT cannot, and builds; raises as those do."""
+        with self._builder(self._graph, on_progress) as builder:
+            if not builder.wants_quantized_graph:
+                scales = self._folder / f"tensorrt-{feed.key[:16]}.scales"
+                builder.caches.calibration = _read(scales)
+                plan = builder.build_int8(feed, head_in_fp16=head_in_float)
+                _write(scales, builder.caches.calibration)
+                return plan
+        graph = quantize(
+            self._graph, feed, head_in_float, on_progress, QuantizationScheme.SYMMETRIC
+        )
+        with self._builder(graph, on_progress) as builder:
+            return builder.build(Precision.INT8)
+
+    def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
+        """Loads an engine that was built here and warms it up."""
+        return TensorRtEngine(data, precision, self._context, self._config.dla_core)
+
+    def close(self) -> None:
+        """Lets the GPU go; every engine must be closed by then."""
+        self._context.close()
+
+    @contextlib.contextmanager
+    def _builder(self, graph: DeployedGraph, on_progress: OnProgress) -> Iterator[TensorRtBuilder]:
+        """A builder that remembers what earlier ones measured."""
+        timings = self._folder / TIMING_CACHE
+        caches = BuildCaches(timing=_read(timings))
+        options = BuildOptions.of(self._config, self._max_batch, self._free_bytes())
+        yield TensorRtBuilder(graph, options, self._context, on_progress, caches)
+        _write(timings, caches.timing)
+
+    def _free_bytes(self) -> int:
+        with self._context.current():
+            return self._context.memory_info()[0]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        log.warning("ignored %s: %s", path, error.strerror)
+        return b""
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Keeps what only saves time: a disk that is full costs the next build more, no more."""
+    try:
+        replace_bytes(path, data)
+    except OSError as error:
+        log.warning("cannot keep %s: %s", path, error.strerror)

@@ -1,0 +1,217 @@
+"""CUDA on the host: a driver and a pycuda that keep CUDA's rules without a GPU.
+
+What is queued on a stream happens when somebody waits for it, not before, so whoever reads too
+early reads what was there before. Calls without a current context, with freed memory or with a
+closed handle fail, and everything made must be freed.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+import numpy as np
+import pytest
+
+from edge.errors import CudaError
+from edge.inference import cuda
+
+POISON = 0xA5
+Work = Callable[[], None]
+
+
+class PycudaError(Exception):
+    """pycuda.driver.Error."""
+
+
+class PycudaMemoryError(PycudaError):
+    """pycuda.driver.MemoryError."""
+
+
+class Allocation(bytearray):
+    """Memory of the host or the GPU; poisoned, so that nobody takes it for zeros."""
+
+    def __new__(cls, *_: Any) -> Allocation:
+        return super().__new__(cls)
+
+    def __init__(self, host: HostCuda, nbytes: int) -> None:
+        super().__init__(bytes([POISON]) * nbytes)
+        self._host = host
+        self.view = np.frombuffer(self, np.uint8)
+        self.address = int(self.view.ctypes.data)
+        host.memory[self.address] = self
+
+    def __int__(self) -> int:
+        return self.address
+
+    def get_device_pointer(self) -> int:
+        return self.address
+
+    def free(self) -> None:
+        self._host.require_current("free")
+        del self._host.memory[self.address]
+
+
+class HostCuda:
+    """The machine: its memory, its streams' queues, and each thread's stack of contexts."""
+
+    def __init__(self, free_bytes: int = 1 << 30, capability: Tuple[int, int] = (7, 2)) -> None:
+        self.free_bytes = free_bytes
+        self.capability = capability
+        self.memory: Dict[int, Allocation] = {}
+        self.queues: Dict[int, List[Work]] = {}
+        self.events: Dict[int, int] = {}  # event -> the stream it was recorded on, or 0
+        self.priorities: Dict[int, int] = {}
+        self.synchronized: List[int] = []
+        self._local = threading.local()
+        self._next_handle = 1000
+        self.fail: Dict[str, Exception] = {}
+
+    # --- for tests
+
+    @contextmanager
+    def context(self) -> Iterator[cuda.Context]:
+        """A context of this machine; all that was made must have been closed by its end."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cuda, "_Driver", lambda: self)
+            patch.setattr(cuda, "_import_pycuda", self._pycuda)
+            context = cuda.Context()
+        try:
+            yield context
+        finally:  # after an error too
+            context.close()
+            assert self.stack == 0, "a context was left current"
+            assert not self.memory, "memory was not freed"
+            assert not self.queues, "a stream was not closed"
+            assert not self.events, "an event was not closed"
+
+    @property
+    def stack(self) -> int:
+        return int(getattr(self._local, "depth", 0))
+
+    def require_current(self, call: str) -> None:
+        if self.stack == 0:
+            raise CudaError("CUDA_ERROR_INVALID_CONTEXT", call)
+
+    def enqueue(self, stream: int, work: Work) -> None:
+        """Queues work, as a kernel would be."""
+        self.require_current("launch")
+        self.queues[stream].append(work)
+
+    def bytes_at(self, pointer: int, nbytes: int) -> Any:
+        """A view of memory that is there; CudaError where it was freed or ends before."""
+        for address, allocation in self.memory.items():
+            if address <= pointer and pointer + nbytes <= address + len(allocation):
+                return allocation.view[pointer - address : pointer - address + nbytes]
+        raise CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", "copy")
+
+    # --- the driver
+
+    def call(self, name: str, *arguments: Any) -> None:
+        self.require_current(name)
+        if name in self.fail:
+            raise self.fail[name]
+        getattr(self, name)(*arguments)
+
+    def is_ready(self, name: str, handle: Any) -> bool:
+        self.require_current(name)
+        stream = handle.value if name == "cuStreamQuery" else self.events[handle.value]
+        return not self.queues.get(stream)
+
+    def cuCtxGetStreamPriorityRange(self, lowest: Any, highest: Any) -> None:
+        lowest._obj.value, highest._obj.value = 0, -5
+
+    def cuStreamCreateWithPriority(self, out: Any, flags: int, priority: int) -> None:
+        self.queues[self._make(out)] = []
+        self.priorities[out._obj.value] = priority
+
+    def cuStreamDestroy_v2(self, stream: Any) -> None:
+        self._flush(stream.value)
+        del self.queues[stream.value]
+
+    def cuStreamSynchronize(self, stream: Any) -> None:
+        self.synchronized.append(stream.value)
+        self._flush(stream.value)
+
+    def cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
+        recorded_on = self.events[event.value]
+        self.queues[stream.value].append(lambda: self._flush(recorded_on))
+
+    def cuEventCreate(self, out: Any, flags: int) -> None:
+        self.events[self._make(out)] = 0
+
+    def cuEventDestroy_v2(self, event: Any) -> None:
+        del self.events[event.value]
+
+    def cuEventRecord(self, event: Any, stream: Any) -> None:
+        self.events[event.value] = stream.value
+
+    def cuEventSynchronize(self, event: Any) -> None:
+        self._flush(self.events[event.value])
+
+    def cuEventElapsedTime(self, out: Any, earlier: Any, later: Any) -> None:
+        out._obj.value = 1.5
+
+    def cuMemcpyHtoDAsync_v2(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._copy(target, source, nbytes, stream)
+
+    def cuMemcpyDtoHAsync_v2(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        self._copy(target, source, nbytes, stream)
+
+    def _copy(self, target: int, source: int, nbytes: int, stream: Any) -> None:
+        def copy() -> None:
+            self.bytes_at(target, nbytes)[:] = self.bytes_at(source, nbytes)
+
+        self.queues[stream.value].append(copy)
+
+    def _flush(self, stream: int) -> None:
+        queue = self.queues.get(stream, [])
+        while queue:
+            queue.pop(0)()
+
+    def _make(self, out: Any) -> int:
+        self._next_handle += 1
+        out._obj.value = self._next_handle
+        return self._next_handle
+
+    # --- pycuda
+
+    def _pycuda(self) -> Any:
+        context = SimpleNamespace(push=self._push, detach=lambda: None)
+        device = SimpleNamespace(
+            name=lambda: "Xavier",
+            compute_capability=lambda: self.capability,
+            get_attribute=lambda attribute: attribute == "INTEGRATED",
+            retain_primary_context=lambda: context,
+        )
+        return SimpleNamespace(
+            init=lambda: None,
+            Device=lambda index: device,
+            Context=SimpleNamespace(pop=self._pop),
+            Error=PycudaError,
+            MemoryError=PycudaMemoryError,
+            device_attribute=SimpleNamespace(INTEGRATED="INTEGRATED"),
+            host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
+            mem_get_info=lambda: (self.free_bytes, 1 << 33),
+            mem_alloc=self._mem_alloc,
+            pagelocked_empty=self._pagelocked_empty,
+        )
+
+    def _push(self) -> None:
+        self._local.depth = self.stack + 1
+
+    def _pop(self) -> None:
+        self._local.depth = self.stack - 1
+
+    def _mem_alloc(self, nbytes: int) -> Allocation:
+        self.require_current("mem_alloc")
+        if nbytes > self.free_bytes:
+            raise PycudaMemoryError("cuMemAlloc failed: out of memory")
+        return Allocation(self, nbytes)
+
+    def _pagelocked_empty(self, shape: Any, dtype: Any, mem_flags: int = 0) -> Any:
+        self.require_current("pagelocked_empty")
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return np.ndarray(shape, dtype, buffer=Allocation(self, nbytes))
