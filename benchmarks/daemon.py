@@ -17,19 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Tuple, Type
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.candidates import CLASS_COUNT, busy_picture
 from benchmarks.network import write_detector
-from edge import line
-from edge.app import App
+from edge.app import App, Substitutes
 from edge.config.schema import Config
 from edge.geometry import Image
-from edge.inference.onnxruntime import OnnxRuntimeEngine
-from edge.records import FrameResult, PublisherCounters
+from edge.records import EngineInfo, FrameResult, PublisherCounters
 from edge.threads import SupervisedThread
 
 MODEL_WH = (640, 640)
@@ -39,7 +36,10 @@ _STOP_TIMEOUT_S = 20.0
 
 
 class EngineDouble:
-    """Takes the place of `OnnxRuntimeEngine.infer`: any batch takes `infer_s`."""
+    """An engine that takes `infer_s` for any batch."""
+
+    info = EngineInfo("benchmark", "1", "cpu", "fp32", max_batch=8)
+    input_wh = MODEL_WH
 
     def __init__(self, infer_s: float) -> None:
         self._infer_s = infer_s
@@ -47,7 +47,7 @@ class EngineDouble:
         self.calls: Deque[Tuple[int, int]] = deque(maxlen=65536)
         """When each call returned, monotonic, and how long it took; nanoseconds."""
 
-    def __call__(self, frames: Image) -> NDArray[np.float32]:
+    def infer(self, frames: Image) -> NDArray[np.float32]:
         """Candidates float32 [n, K, 6] that belong to the caller."""
         start_ns = time.monotonic_ns()
         if self._infer_s > 0:
@@ -56,6 +56,9 @@ class EngineDouble:
         done_ns = time.monotonic_ns()
         self.calls.append((done_ns, done_ns - start_ns))
         return found
+
+    def close(self) -> None:
+        """Holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,10 @@ class Daemon:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             config = self._config(folder)
             self._first_results = {camera.name: threading.Event() for camera in config.cameras}
-            stack.enter_context(patch.object(OnnxRuntimeEngine, "infer", self._engine))
-            stack.enter_context(patch.object(line, "render_scene", self._renderer))
-            self._app = App(config, folder, self._stop, on_result=self._count)
+            substitutes = Substitutes(self._engine, self._renderer)
+            self._app = App(
+                config, folder, self._stop, on_result=self._count, substitutes=substitutes
+            )
             self._thread = SupervisedThread("daemon", self._app.run, self._failed)
             self._thread.start()
             stack.callback(self._end)

@@ -30,7 +30,10 @@ def write_detector(path: Path, input_wh: Tuple[int, int], class_count: int) -> N
             helper.make_node("Reshape", [convolved, "flat"], [flattened]),
         ]
     branches = [f"flattened{stride}" for stride in _STRIDES]
-    nodes.append(helper.make_node("Concat", branches, ["output0"], axis=2))
+    nodes.append(helper.make_node("Concat", branches, ["cells"], axis=2))
+    # Boxes are decoded by arithmetic, and a head without any is refused.
+    weights.append(numpy_helper.from_array(np.ones((1, rows, 1), np.float32), "scales"))
+    nodes.append(helper.make_node("Mul", ["cells", "scales"], ["output0"]))
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, height, width])
     output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", rows, anchors])
     graph = helper.make_graph(nodes, "detector", [images], [output], weights)

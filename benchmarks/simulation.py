@@ -26,7 +26,7 @@ from edge.batching.shared_lane import SharedLane
 from edge.capture.mailbox import Mailbox
 from edge.clock import NS_PER_MS, NS_PER_S, ManualClock
 from edge.config.schema import BatchingConfig
-from edge.line import PIPELINE_DEPTH, SPARE_SLOTS
+from edge.line import PIPELINE_DEPTH, PRIORITY_SLOTS, SPARE_SLOTS
 from edge.records import Batch, DropCause, Frame, FrameInfo, Lane, Preprocessing, TimestampSource
 
 T = TypeVar("T")
@@ -159,6 +159,10 @@ class SimulatedPipeline:
         drawn_ns = self._pool.last_ns + int(self._cost.draw_ms * NS_PER_MS)
         self._loop.at(drawn_ns, lambda: self._enqueue(batch))
 
+    def exchange(self, waiting: Batch, batch: Batch) -> bool:
+        """Takes a batch for one that is queued: at once, as if it had been drawn already."""
+        return self._queue.exchange(waiting, batch)
+
     def _enqueue(self, batch: Batch) -> None:
         self._queue.put(batch)
         self._queued += 1
@@ -227,7 +231,7 @@ class Simulation:
         drawer = Drawer(Preprocessing(_INPUT_WH), self._pool, self._wake)
         feeds = {camera.name: Feed(self._boxes[camera.name]) for camera in self.cameras}
         reserved = {
-            feeds[camera.name]: SlotRing(1, 1, _INPUT_WH)
+            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, _INPUT_WH)
             for camera in self.cameras
             if camera.is_priority and self.setup.priority
         }
@@ -236,7 +240,6 @@ class Simulation:
         return Batcher(
             PriorityLane(reserved, drawer, ids, clock),
             SharedLane(self.policy, shared, drawer, ring, ids, clock),
-            self._pool,
             clock,
         )
 

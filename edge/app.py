@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple
 
 from edge import __version__
 from edge.building.graph import deploy
+from edge.capture import RenderFactory
 from edge.clock import MS_PER_S, NS_PER_S, SystemClock
 from edge.config.schema import CameraConfig, Config
+from edge.engines import Engines
 from edge.errors import EdgeError
 from edge.health.host import HostSampler
 from edge.health.machine import read_machine
 from edge.health.report import health
-from edge.line import Hooks, Line, LineOptions, OnResult, Stop
+from edge.inference.engine import Engine
+from edge.line import Detector, Hooks, Line, LineOptions, OnResult, Stop, render_scene
 from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.publisher import Publisher
 from edge.publish.session import next_session
@@ -28,6 +32,7 @@ from edge.records import (
     CameraStatus,
     DeployedGraph,
     EngineInfo,
+    EngineStatus,
     FrameResult,
     PipelineCounters,
     PublisherCounters,
@@ -47,6 +52,17 @@ FAREWELL_S = 2.0
 _NOT_DELIVERING = (CameraState.OFFLINE, CameraState.STALLED)
 
 
+@dataclass(frozen=True)
+class Substitutes:
+    """What a benchmark puts in the place of the engine and of the synthetic cameras' pictures."""
+
+    engine: Optional[Engine] = None
+    renderer: RenderFactory = render_scene
+
+
+NO_SUBSTITUTES = Substitutes()
+
+
 class App:
     """The daemon: `run` returns when `stop` is set and raises what made it fail.
 
@@ -61,12 +77,14 @@ class App:
         *,
         on_result: Optional[OnResult] = None,
         keep_images: bool = False,
+        substitutes: Substitutes = NO_SUBSTITUTES,
     ) -> None:
         self._config = config
         self._base_dir = base_dir
         self._stop = stop
         self._on_result = on_result
         self._keep_images = keep_images
+        self._substitutes = substitutes
         self._clock = SystemClock()
         self._machine = read_machine()
         self._host = HostSampler(config.device.state_dir)
@@ -76,6 +94,7 @@ class App:
         self._next_report_ns = 0
         self._line: Optional[Line] = None
         self._graph: Optional[DeployedGraph] = None
+        self._engines: Optional[Engines] = None
         self.class_names: Sequence[str] = ()
         self.device = config.device.id or self._machine.default_device_id
         session = next_session(config.device.state_dir, self._clock.unix_ms() // MS_PER_S)
@@ -129,7 +148,8 @@ class App:
         self._publisher.start()
         self._began("publisher", self._publisher.stop)
         graph = deploy(self._config.model.path, self._config.model)
-        if self._stop.is_set():
+        engine = self._first_engine(graph)
+        if engine is None:
             return
         hooks = Hooks(
             self._tell, self._publisher.publish_camera_status, self._fail, self._engine_shrunk
@@ -137,16 +157,19 @@ class App:
         line = Line(
             self._config,
             self._base_dir,
-            graph,
+            Detector(graph, engine),
             self._clock,
             hooks,
-            LineOptions(self._machine.module, self._keep_images),
+            LineOptions(self._machine.module, self._keep_images, self._substitutes.renderer),
         )
         self.class_names = graph.class_names
         self._graph = graph
         self._introduce(graph, line)
+        self._line = line  # before its first batch, which may tell of a smaller cap
         line.start(self._began)
-        self._line = line
+        if self._engines is not None:
+            self._engines.improve(self._exchange, self._fail)
+            self._began("engine builder", self._engines.stop)
 
     def _main_loop(self, on_tick: Optional[Callable[[], None]]) -> None:
         while self._line is not None and not self._stop.wait(TICK_S):
@@ -169,6 +192,28 @@ class App:
         self._log_totals()
 
     # --- its steps ----------------------------------------------------------------------------
+
+    def _first_engine(self, graph: DeployedGraph) -> Optional[Engine]:
+        """What serves first; it may take minutes to build. None where told to stop meanwhile."""
+        if self._substitutes.engine is not None:
+            return self._substitutes.engine
+        self._engines = Engines(
+            self._config, graph, self._machine.module, self._engine_status, self._clock, self._stop
+        )
+        self._began("backend", self._engines.close)
+        return self._engines.first()
+
+    def _exchange(self, engine: Engine) -> None:
+        if self._line is not None:
+            self._line.exchange(engine)
+            self._introduce(self._graph, self._line)
+
+    def _engine_status(self, status: EngineStatus) -> None:
+        self._publisher.publish_engine(status)
+        if status.serving is None and status.progress is not None:
+            progress = status.progress
+            reason = f"{progress.phase.value} the {progress.precision.value} engine"
+            self._enter(ApplianceState.BUILDING, reason)
 
     def _began(self, name: str, stop: Stop) -> None:
         self._started.append((name, stop))

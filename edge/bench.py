@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 from edge import __version__
 from edge.building.gauges import ProcessGauges
 from edge.building.graph import deploy
-from edge.building.tune import Climb, End, Point, Rung, knee
+from edge.building.tune import Climb, End, Point, Rung, is_doubtful, knee, noise_at_knee
 from edge.building.tune_plot import svg
 from edge.building.tuning_file import Tuning, TuningKey, save_tuning, write_file
 from edge.clock import SystemClock, rfc3339
@@ -108,6 +108,7 @@ class Bench:
             **self._circumstances(),
             "rows": self._rows,
             "knee": self.chosen,
+            "is_knee_doubtful": is_doubtful(self._points),
             "out_of_memory": (self._end and self._end.out_of_memory) or None,
             "is_complete": self._end is not None,
             "tuning": _optional_text(self._tuning_path),
@@ -152,6 +153,12 @@ class Bench:
         if self._end.out_of_memory:
             yield f"ended     {self._end.out_of_memory}"
         yield f"knee      {self.chosen}: the smallest batch with 95 % of the best throughput"
+        if is_doubtful(self._points):
+            noise_pct = 100 * noise_at_knee(self._points)
+            yield (
+                f"doubtful  the throughputs it was chosen by are known to +/- {noise_pct:.0f} % "
+                "only: measure longer (--seconds), or while the machine does nothing else"
+            )
 
     def _save_tuning(self, subject: Subject, chosen: int) -> Path:
         tuning = Tuning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import tempfile
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Iterator, Sequence
 from edge.building.graph import deploy
 from edge.capture import open_source
 from edge.config.camera_uri import MediaSpec
+from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config
 from edge.errors import CaptureError, EdgeError
 from edge.health.machine import read_machine
+from edge.inference.chunks import batch_cap
 from edge.inference.onnxruntime import OnnxRuntimeEngine
-from edge.line import render_scene
+from edge.line import effective_target, render_scene
 from edge.postprocess.postprocess import Postprocessor
+from edge.records import DeployedGraph, EngineInfo
 
 _BROKER_TIMEOUT_S = 2.0
 _NAMES_SHOWN = 12
@@ -37,7 +41,7 @@ class Checker:
         device = self._config.device
         name = device.id or read_machine().default_device_id
         yield self._state_dir(name, device.state_dir)
-        yield self._model()
+        yield from self._model()
         for camera in self._config.cameras:
             yield self._camera(camera)
         yield self._broker()
@@ -52,21 +56,34 @@ class Checker:
         except OSError as error:
             return self._fault(f"{line}: not writable: {error.strerror}")
 
-    def _model(self) -> str:
+    def _model(self) -> Iterator[str]:
         try:
             graph = deploy(self._config.model.path, self._config.model)
             Postprocessor(self._config.postprocess, graph.class_names)
             engine = OnnxRuntimeEngine(graph, self._config.engine)
         except EdgeError as error:
-            return self._fault(f"model    {error}")
+            yield self._fault(f"model    {error}")
+            return
         info = engine.info
         engine.close()
         width, height = graph.preprocessing.input_wh
-        return (
+        yield (
             f"model    {graph.name}: {graph.head} head, input {width}x{height}, "
             f"{len(graph.class_names)} classes ({_listed(graph.class_names)}), "
-            f"on {info.backend} {info.version} ({info.device}), batches of up to {info.max_batch}"
+            f"on {info.backend} {info.version} ({info.device})"
         )
+        yield from self._batches(graph, info)
+
+    def _batches(self, graph: DeployedGraph, engine: EngineInfo) -> Iterator[str]:
+        module, configured = read_machine().module, self._config.engine.max_batch
+        cap, decided_by = batch_cap(engine.max_batch, configured, module)
+        info = dataclasses.replace(engine, max_batch=cap)
+        target = effective_target(self._config, graph, info)
+        yield (
+            f"batches  full at {target.frames} ({target.source.value}), "
+            f"up to {cap} frames at once ({decided_by})"
+        )
+        yield from (f"warning  {idle}" for idle in idle_keys(self._config, target.frames))
 
     def _camera(self, camera: CameraConfig) -> str:
         title = f"camera   {camera.name}: {camera.uri}"

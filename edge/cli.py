@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "The vision appliance for NVIDIA Jetson: cameras in, detections over MQTT out."
 
+# Commands that say themselves what there is to say.
+_QUIETER = {"demo": "warning", "check": "warning", "bench": "warning", "build": "error"}
+
+_DAY_S = 86_400
+
 EXIT_CODES = """exit codes:
   0   done, or stopped by SIGINT or SIGTERM
   2   wrong use of the command line
@@ -50,7 +55,9 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_check(commands)
+    _add_build(commands)
     _add_bench(commands)
+    _add_calibrate(commands)
     _add_demo(commands)
     _add_schema(commands)
     return root
@@ -78,6 +85,20 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.set_defaults(call=_check)
 
 
+def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    build = commands.add_parser(
+        "build",
+        help="build the engine, and judge it",
+        description="Builds what `edge run` will serve: a float engine first, then, where "
+        "calibration.folder is given, an INT8 engine, which serves only if the gate finds it as "
+        "good. What was built before and still fits is used again. The daemon does the same by "
+        "itself; this shows it, and leaves it ready. Exit code 0 says that something can serve.",
+    )
+    _add_config(build)
+    build.add_argument("--json", action="store_true", help="print one object instead of lines")
+    build.set_defaults(call=_build)
+
+
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser(
         "bench",
@@ -97,7 +118,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--json", action="store_true", help="print one object instead of the table")
     bench.add_argument(
         "--seconds",
-        type=_positive,
+        type=_seconds_of_a_day,
         default=30.0,
         metavar="N",
         help="measure for about N seconds (default: 30); a slow model takes longer, as every "
@@ -105,6 +126,38 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="where to write the plot")
     bench.set_defaults(call=_bench)
+
+
+def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="check the calibration images, or collect them",
+        description="Says how many images calibration.folder holds, how they are split, and what "
+        "should be mended: copies, damaged files, sizes, shapes and light unlike the cameras'. "
+        "With --collect it fills the folder from the cameras instead. Nothing is built.",
+    )
+    _add_config(calibrate)
+    calibrate.add_argument(
+        "--collect",
+        action="store_true",
+        help="sample frames of all enabled cameras, evenly over the time, into calibration.folder; "
+        "no file is overwritten, frames like the camera's last are skipped; Ctrl-C keeps the rest",
+    )
+    span = calibrate.add_mutually_exclusive_group()
+    span.add_argument("--seconds", type=_positive, metavar="N", help="collect for N seconds")
+    span.add_argument(
+        "--hours",
+        type=_positive,
+        metavar="H",
+        help="collect for H hours (default: 24, every shift)",
+    )
+    calibrate.add_argument(
+        "--images",
+        type=_positive_count,
+        metavar="N",
+        help="images of all cameras together (default: 500)",
+    )
+    calibrate.set_defaults(call=_calibrate, wrong_use=calibrate.error)
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -153,8 +206,21 @@ def _positive(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
     return value
+
+
+def _seconds_of_a_day(text: str) -> float:
+    value = _positive(text)
+    if value > _DAY_S:
+        raise argparse.ArgumentTypeError(f"must be at most {_DAY_S} (a day), got {text}")
+    return value
+
+
+def _positive_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text}")
+    return int(text)
 
 
 def entry() -> None:
@@ -193,8 +259,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 
 def _configure_logging(arguments: argparse.Namespace) -> None:
-    default = "warning" if arguments.command in ("demo", "check", "bench") else "info"
-    level = (arguments.log_level or default).upper()
+    level = (arguments.log_level or _QUIETER.get(arguments.command, "info")).upper()
     # journald stamps the time itself.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
@@ -225,6 +290,19 @@ def _check(arguments: argparse.Namespace, stop: threading.Event) -> int:
     return EXIT_CONFIG if checker.faults else 0
 
 
+def _build(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.build import Build
+    from edge.config.load import load
+
+    build = Build(load(arguments.config, os.environ), stop)
+    for line in build.lines():
+        if not arguments.json:
+            print(line, flush=True)
+    if arguments.json:
+        print(json.dumps(build.summary()))
+    return 0
+
+
 def _bench(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.bench import Bench
     from edge.config.load import load
@@ -240,6 +318,29 @@ def _bench(arguments: argparse.Namespace, stop: threading.Event) -> int:
     finally:
         if arguments.json:
             print(json.dumps(bench.summary()))
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    span = (arguments.seconds, arguments.hours, arguments.images)
+    if not arguments.collect and span != (None, None, None):
+        arguments.wrong_use("--seconds, --hours and --images go with --collect")
+
+    from edge.calibrate import Collector, inspect
+    from edge.config.load import load
+
+    config = load(arguments.config, os.environ)
+    base_dir = arguments.config.resolve().parent
+    if arguments.collect:
+        seconds = arguments.seconds or 3600 * (arguments.hours or 24)
+        lines = Collector(config, base_dir, seconds, arguments.images or 500).lines(stop)
+    else:
+        # As for `edge check`: a camera that hangs must not outlast Ctrl-C.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        lines = inspect(config, base_dir)
+    for line in lines:
+        print(line, flush=True)
     return 0
 
 

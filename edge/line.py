@@ -26,22 +26,27 @@ from edge.batching.shared_lane import SharedLane
 from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
 from edge.building.tuning_file import TuningKey, batch_target
-from edge.capture import Mailbox, Reader, open_source
+from edge.capture import Mailbox, Reader, RenderFactory, open_source
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.config.combinations import fillable_rows, idle_keys
 from edge.config.schema import CameraConfig, Config
 from edge.geometry import Image
 from edge.health.host import free_memory_bytes
 from edge.health.meters import CameraReading, PipelineMeter
 from edge.inference.chunks import ChunkedEngine, batch_cap
-from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.inference.engine import Engine
 from edge.inference.pipeline import Pipeline
+from edge.inference.seat import EngineSeat
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import (
     BatchResult,
+    BatchSetting,
+    BatchTarget,
     CameraStatus,
     DeployedGraph,
     DropCause,
     EngineInfo,
+    FrameInfo,
     FrameResult,
     Lane,
     PipelineCounters,
@@ -56,6 +61,8 @@ CAPTURE_STOP_S = 2.0
 PIPELINE_DEPTH = 1
 # Besides the batches in the pipeline: the slot being filled.
 SPARE_SLOTS = 1
+# A priority camera's newest frame is drawn while one waits for the engine and one is in it.
+PRIORITY_SLOTS = 3
 
 OnResult = Callable[[FrameResult], None]
 """Gets every frame's detections, on the completion thread; must return soon."""
@@ -77,13 +84,31 @@ class Hooks:
     on_shrink: Callable[[int], None]
 
 
+def render_scene(seed: int, size_wh: Tuple[int, int]) -> Callable[[int], Image]:
+    """Makes the renderer of a synthetic camera."""
+    # Imported only where a synthetic camera asks for it.
+    from edge.demo.scene import Scene, SceneSpec
+
+    scene = Scene(SceneSpec(seed=seed, size_wh=size_wh))
+    return lambda index: scene.frame(index)[0]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A deployed graph and the engine that runs it."""
+
+    graph: DeployedGraph
+    engine: Engine
+
+
 @dataclass(frozen=True)
 class LineOptions:
     """`module` is the Jetson's name, None elsewhere; `keep_images` attaches source frames to
-    results."""
+    results; `renderer` draws what synthetic cameras show."""
 
     module: Optional[str] = None
     keep_images: bool = False
+    renderer: RenderFactory = render_scene
 
 
 class Line:
@@ -96,37 +121,37 @@ class Line:
         self,
         config: Config,
         base_dir: Path,
-        graph: DeployedGraph,
+        detector: Detector,
         clock: Clock,
         hooks: Hooks,
         options: LineOptions,
     ) -> None:
         self._clock = clock
         self._hooks = hooks
+        graph = detector.graph
         self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
-        self._engine = OnnxRuntimeEngine(graph, config.engine)
-        cap, decided_by = batch_cap(
-            self._engine.info.max_batch, config.engine.max_batch, options.module
-        )
-        log.info("up to %d frames at once, by %s", cap, decided_by)
-        self._chunked = ChunkedEngine(self._engine, cap, hooks.on_shrink)
-        config = self._with_target(config, TuningKey.of(graph, self.engine_info))
+        self._options = options
+        self._engine = detector.engine
+        self._configured_cap = config.engine.max_batch
+        self._seat = EngineSeat(self._chunked(detector.engine))
+        target = self.batch_target = effective_target(config, graph, self.engine_info)
+        log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
+        for idle in idle_keys(config, target.frames):
+            log.warning("%s", idle)
+        config = _with_target(config, target)
         self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
         self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
         self._meter = PipelineMeter(
             {name: self._reading(name) for name in self._readers},
-            config.batching.target,
             {camera.name: camera.deadline_ms for camera in config.cameras},
         )
         self._policy = BatchPolicy(config.batching)
         self._bounds = self._policy.setting
-        self._tuning = (
-            LiveTuning(self._policy, Tuner(self._bounds)) if config.batching.tune else None
-        )
+        self._tuning = self._make_tuning(config)
         self._shared_cameras = [camera.name for camera in config.cameras if not camera.priority]
         self._batcher = self._make_batcher(config, graph.preprocessing, options.keep_images)
         self._pipeline = Pipeline(
-            self._chunked,
+            self._seat,
             LaneQueue(config.batching.priority_burst),
             self._deliver,
             clock,
@@ -137,18 +162,24 @@ class Line:
     @property
     def engine_info(self) -> EngineInfo:
         """What serves, with the batch it is allowed at present."""
-        return dataclasses.replace(self._engine.info, max_batch=self._chunked.cap)
+        return dataclasses.replace(self._engine.info, max_batch=self._seat.engine.cap)
 
     def start(self, began: Callable[[str, Stop], None]) -> None:
         """Starts inference, then the batcher, then the cameras."""
         began("engine", self._close_engine)
-        self._pipeline.start(self._wake)
+        self._pipeline.start(self._wake, self._count_stale)
         began("pipeline", self._stop_pipeline)
         self._batcher.start(self._pipeline, self._hooks.on_failure)
         began("batcher", self._batcher.stop)
         began("cameras", self._stop_readers)
         for reader in self._readers.values():
             reader.start()
+
+    def exchange(self, engine: Engine) -> None:
+        """Lets another engine of the same graph serve from the next batch on; no frame is lost."""
+        self._seat.exchange(self._chunked(engine))
+        before, self._engine = self._engine, engine
+        before.close()
 
     def observe(self) -> None:
         """Looks for cameras that stalled and samples the rates; called several times a second."""
@@ -157,7 +188,7 @@ class Line:
             reader.check_stall(now_ns)
         self._meter.observe(now_ns)
         if self._tuning is not None:
-            arrived = sum(self._arrived(name) for name in self._shared_cameras)
+            arrived = sum(self._mailboxes[name].received for name in self._shared_cameras)
             self._tuning.observe(now_ns, arrived, self._pipeline.busy_ns)
 
     def counters(self) -> PipelineCounters:
@@ -176,47 +207,59 @@ class Line:
         """Every camera's status now."""
         return [reader.status for reader in self._readers.values()]
 
-    def _with_target(self, config: Config, key: TuningKey) -> Config:
-        wanted = batch_target(config.batching, config.device.state_dir, key)
-        slots, input_wh = PIPELINE_DEPTH + SPARE_SLOTS, self._engine.input_wh
-        target = within_memory(wanted, slots, input_wh, free_memory_bytes())
-        log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
-        self.batch_target = target
-        batching = config.batching.model_copy(update={"target": target.frames})
-        return config.model_copy(update={"batching": batching})
+    def _chunked(self, engine: Engine) -> ChunkedEngine:
+        cap, decided_by = batch_cap(
+            engine.info.max_batch, self._configured_cap, self._options.module
+        )
+        log.info("up to %d frames at once, by %s", cap, decided_by)
+        return ChunkedEngine(engine, cap, self._hooks.on_shrink)
+
+    def _make_tuning(self, config: Config) -> Optional[LiveTuning]:
+        if not config.batching.tune:
+            return None
+        # No batch is fuller than its cameras can make it.
+        rows = min(self._bounds.target, max(fillable_rows(config), 1))
+        most = BatchSetting(rows, self._bounds.window_ms)
+        self._policy.apply(most)
+        return LiveTuning(self._policy, Tuner(most))
 
     def _make_batcher(
         self, config: Config, preprocessing: Preprocessing, keep_images: bool
     ) -> Batcher:
         batching, input_wh = config.batching, preprocessing.input_wh
-        # The pool is all the parallelism there is: OpenCV's own threads beneath it would cost a
+        # The pools are all the parallelism there is: OpenCV's own threads beneath it would cost a
         # third more CPU per frame and gain nothing.
         cv2.setNumThreads(1)
-        pool = ThreadPoolExecutor(batching.letterbox_threads, thread_name_prefix="letterbox")
-        drawer = Drawer(preprocessing, pool, self._wake, keep_images=keep_images)
+
+        def drawer(name: str) -> Drawer:
+            pool = ThreadPoolExecutor(batching.letterbox_threads, thread_name_prefix=name)
+            return Drawer(preprocessing, pool, self._wake, keep_images=keep_images)
+
         batch_ids = itertools.count(1)
         feeds = {
             camera.name: Feed(self._mailboxes[camera.name], camera.max_staleness_ms)
             for camera in config.cameras
         }
         reserved = {
-            feeds[camera.name]: SlotRing(1, 1, input_wh)
+            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, input_wh)
             for camera in config.cameras
             if camera.priority
         }
         shared = SharedLane(
             self._policy,
             [feed for feed in feeds.values() if feed not in reserved],
-            drawer,
+            drawer("letterbox"),
             SlotRing(PIPELINE_DEPTH + SPARE_SLOTS, batching.target, input_wh),
             batch_ids,
             self._clock,
         )
-        priority = PriorityLane(reserved, drawer, batch_ids, self._clock)
-        return Batcher(priority, shared, pool, self._clock)
+        # Threads of its own: a priority frame is not to be drawn after a burst of others.
+        priority_drawer = drawer("letterbox-priority")
+        priority = PriorityLane(reserved, priority_drawer, batch_ids, self._clock)
+        return Batcher(priority, shared, self._clock)
 
     def _reader(self, camera: CameraConfig, base_dir: Path) -> Reader:
-        source = open_source(camera, base_dir, render_scene)
+        source = open_source(camera, base_dir, self._options.renderer)
         hooks = self._hooks
         mailbox = self._mailboxes[camera.name]
         return Reader(camera, source, mailbox, self._clock, hooks.on_status, hooks.on_failure)
@@ -227,24 +270,28 @@ class Line:
             reader.status, reader.frames_read, reader.reconnects, mailbox.dropped
         )
 
-    def _arrived(self, name: str) -> int:
-        """Frames of a camera that were for the mailbox."""
-        capped = self._mailboxes[name].dropped.get(DropCause.RATE_CAP, 0)
-        return self._readers[name].frames_read - capped
-
     def _wake(self) -> None:
         self._batcher.wake()
 
     def _deliver(self, batch: BatchResult) -> None:
-        results = self._postprocessor.process(batch, self._clock)
-        # Rows hold a camera's frames in any order; they are told in the order of their capture.
-        for result in sorted(results, key=lambda result: result.info.captured_ns):
-            self._hooks.on_result(result)
-            self._meter.frame_done(result)
-        self._meter.batch_done(batch)
+        untold = [item.info.camera for item in batch.batch.items]
+        try:
+            results = self._postprocessor.process(batch, self._clock)
+            # Rows hold a camera's frames in any order; they are told in the order of capture.
+            for result in sorted(results, key=lambda result: result.info.captured_ns):
+                self._hooks.on_result(result)
+                self._meter.frame_done(result)
+                untold.remove(result.info.camera)
+        finally:  # whoever fails here stops the app, but takes no frame out of the books
+            for camera in untold:
+                self._mailboxes[camera].count_drop(DropCause.ABORTED)
+        self._meter.batch_done(batch, self._policy.setting.target)
         if self._tuning is not None and batch.batch.lane is Lane.BATCH:
             infer_ms = (batch.done_ns - batch.started_ns) / NS_PER_MS
             self._tuning.batch_done(len(batch.batch.items), infer_ms)
+
+    def _count_stale(self, info: FrameInfo) -> None:
+        self._mailboxes[info.camera].count_drop(DropCause.STALE)
 
     def _stop_readers(self, timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(min(timeout_s, CAPTURE_STOP_S) * NS_PER_S)
@@ -270,10 +317,14 @@ class Line:
         return True
 
 
-def render_scene(seed: int, size_wh: Tuple[int, int]) -> Callable[[int], Image]:
-    """Makes the renderer of a synthetic camera."""
-    # Imported only where a synthetic camera asks for it.
-    from edge.demo.scene import Scene, SceneSpec
+def effective_target(config: Config, graph: DeployedGraph, engine: EngineInfo) -> BatchTarget:
+    """The size at which batches leave, and who decided it; `engine` with the cap it is given."""
+    key = TuningKey.of(graph, engine)
+    wanted = batch_target(config.batching, config.device.state_dir, key)
+    input_wh = graph.preprocessing.input_wh
+    return within_memory(wanted, PIPELINE_DEPTH + SPARE_SLOTS, input_wh, free_memory_bytes())
 
-    scene = Scene(SceneSpec(seed=seed, size_wh=size_wh))
-    return lambda index: scene.frame(index)[0]
+
+def _with_target(config: Config, target: BatchTarget) -> Config:
+    batching = config.batching.model_copy(update={"target": target.frames})
+    return config.model_copy(update={"batching": batching})

@@ -15,8 +15,10 @@ FOUNDATION = frozenset(
     {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
 )
 # `line` is the part of `app` that wires the hot path.
-# `check` and `bench` are commands, which look into rooms without starting the daemon.
-COMPOSERS = frozenset({"app", "line", "cli", "check", "bench", "__main__"})
+# `check`, `bench` and `calibrate` are commands, which look into rooms without starting the daemon.
+COMPOSERS = frozenset(
+    {"app", "line", "cli", "check", "build", "bench", "engines", "calibrate", "__main__"}
+)
 # It judges what it builds by what an engine detects with it.
 ALSO_ALLOWED = {"building": frozenset({"inference", "postprocess"})}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 from xml.etree import ElementTree
 
 import pytest
 import yaml
 
+from edge.building.tune import Timing, timing
 from edge.cli import main
 from edge.demo.show import ASSETS
 from edge.errors import EngineError, EngineOutOfMemory
@@ -52,7 +54,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             return real(self, frames)
 
         monkeypatch.setattr("edge.bench.OnnxRuntimeEngine.infer", infer)
-        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine._warm_up", lambda self: None)
+        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine._warm_up", lambda self, largest: None)
 
     return limit
 
@@ -207,8 +209,24 @@ def test_a_config_that_is_wrong_is_exit_78(
     assert seen.out == ""
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
-def test_seconds_are_a_positive_number(
+@pytest.mark.parametrize("noise", [0.05, 0.182])
+def test_a_knee_among_noise_is_said_to_be_doubtful(
+    noise: float,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def timing_of(batch: int, durations_ns: Sequence[int]) -> Timing:
+        return replace(timing(batch, durations_ns), noise=noise)
+
+    monkeypatch.setattr("edge.building.tune.timing", timing_of)
+    assert bench(write(tmp_path)) == 0
+    said = "doubtful  the throughputs it was chosen by are known to +/- 18 % only"
+    assert (said in capsys.readouterr().out) is (noise > 0.05)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon", "86401", "1e12"])
+def test_seconds_are_a_positive_number_up_to_a_day(
     seconds: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -84,6 +84,25 @@ def test_check_explains_what_would_run(tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     for expected in ("device   nx", "320x320", "1280x720", "the daemon will keep trying", "ok"):
         assert expected in text
+    assert "batches  full at 8 (default), up to 8 frames at once (the engine)" in text
+
+
+def test_check_says_who_decides_about_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"batching": {"target": 6}, "engine": {"max_batch": 2}}
+    assert main(["check", "-c", str(write(tmp_path, **changes))]) == 0
+    expected = "batches  full at 6 (config), up to 2 frames at once (engine.max_batch)"
+    assert expected in capsys.readouterr().out
+
+
+def test_check_names_keys_that_do_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"batching": {"window": "auto", "max_wait_ms": 0}}
+    assert main(["check", "-c", str(write(tmp_path, **changes))]) == 0
+    expected = "warning  batching.window does nothing: max_wait_ms is 0, so no batch waits at all"
+    assert expected in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("host", ["broker..local", "b" * 64, "no-such-host.invalid"])

@@ -3,58 +3,96 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge.building.graph import deploy
 from edge.clock import SystemClock
-from edge.config.schema import Config
-from edge.line import Hooks, Line, LineOptions, Stop
-from edge.records import BatchSetting, FrameResult, PipelineCounters
+from edge.config.schema import Config, EngineConfig
+from edge.errors import EngineError, EngineOutOfMemory
+from edge.geometry import Image
+from edge.inference.engine import Engine
+from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.line import Detector, Hooks, Line, LineOptions, Stop
+from edge.records import BatchSetting, DeployedGraph, DropCause, FrameResult, PipelineCounters
 from tests.building.tiny_detectors import TinyDetector
 
 HANG_S = 30.0
 
+MakeEngine = Callable[[DeployedGraph, EngineConfig], Engine]
 
-def run_until(
-    folder: Path, tune: bool, is_enough: Callable[[PipelineCounters], bool]
-) -> PipelineCounters:
-    """Runs two synthetic cameras, and looks four times a second as the app does."""
-    config = Config.model_validate(
-        {
-            "device": {"state_dir": folder},
-            "model": {"path": TinyDetector().save(folder)},
-            "batching": {"target": 8, "max_wait_ms": 20, "tune": tune},
-            "cameras": [
-                {"name": "a", "uri": "synthetic://1?size=96x64", "fps": 10},
-                {"name": "gate", "uri": "synthetic://2?size=96x64", "fps": 10, "priority": True},
-            ],
-        }
-    )
-    failures: List[str] = []
-    results: List[FrameResult] = []
-    parts: List[Tuple[str, Stop]] = []
-    hooks = Hooks(
-        results.append,
-        lambda status: None,
-        lambda thread, error: failures.append(f"{thread}: {error}"),
-        lambda cap: None,
-    )
-    graph = deploy(config.model.path, config.model)
-    line = Line(config, folder, graph, SystemClock(), hooks, LineOptions())
-    line.start(lambda name, stop: parts.append((name, stop)))
-    deadline_s = time.monotonic() + HANG_S
-    while not is_enough(line.counters()):
-        assert time.monotonic() < deadline_s, line.counters()
-        time.sleep(0.25)
-        line.observe()
-    stopped = [stop(HANG_S) for _, stop in reversed(parts)]
-    assert stopped == [True] * len(parts)
-    assert failures == []
-    assert {result.info.camera for result in results} == {"a", "gate"}
-    return line.counters()
+
+class Cramped:
+    """The real engine, which has room for two frames, and may die at a call."""
+
+    def __init__(self, graph: DeployedGraph, config: EngineConfig, dies_at_call: int = 0) -> None:
+        self._engine = OnnxRuntimeEngine(graph, config)
+        self._dies_at_call = dies_at_call
+        self.info, self.input_wh = self._engine.info, self._engine.input_wh
+        self.close = self._engine.close
+        self.calls = 0
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        self.calls += 1
+        if self.calls == self._dies_at_call:
+            raise EngineError("the device fell off the bus")
+        if len(frames) > 2:
+            raise EngineOutOfMemory(f"no room for {len(frames)} frames")
+        return self._engine.infer(frames)
+
+
+class Plant:
+    """A line with synthetic cameras, and what it tells."""
+
+    def __init__(self, folder: Path, cameras: int, engine: MakeEngine, **batching: Any) -> None:
+        shared = [
+            {"name": f"cam{n}", "uri": f"synthetic://{n}?size=96x64", "fps": 10}
+            for n in range(cameras)
+        ]
+        priority = {"name": "gate", "uri": "synthetic://9?size=96x64", "fps": 10, "priority": True}
+        config = Config.model_validate(
+            {
+                "device": {"state_dir": folder},
+                "model": {"path": TinyDetector().save(folder)},
+                "batching": {"target": 8, **batching},
+                "cameras": [*shared, priority],
+            }
+        )
+        self.failures: List[str] = []
+        self.results: List[FrameResult] = []
+        self.caps: List[int] = []
+        self._parts: List[Tuple[str, Stop]] = []
+        self.fails_after: Optional[int] = None
+        hooks = Hooks(
+            self._result,
+            lambda status: None,
+            lambda thread, error: self.failures.append(f"{thread}: {error}"),
+            self.caps.append,
+        )
+        graph = deploy(config.model.path, config.model)
+        detector = Detector(graph, engine(graph, config.engine))
+        self.line = Line(config, folder, detector, SystemClock(), hooks, LineOptions())
+
+    def run_until(self, is_enough: Callable[[PipelineCounters], bool]) -> List[bool]:
+        """Looks four times a second as the app does; what each part said when it was stopped."""
+        line = self.line
+        line.start(lambda name, stop: self._parts.append((name, stop)))
+        deadline_s = time.monotonic() + HANG_S
+        while not is_enough(line.counters()):
+            assert time.monotonic() < deadline_s, line.counters()
+            time.sleep(0.25)
+            line.observe()
+        return [stop(HANG_S) for _, stop in reversed(self._parts)]
+
+    def _result(self, result: FrameResult) -> None:
+        if len(self.results) == self.fails_after:
+            raise OSError("no room")
+        self.results.append(result)
 
 
 @pytest.mark.parametrize("tune", [False, True], ids=["off", "on"])
@@ -62,7 +100,11 @@ def test_live_tuning_follows_the_load_only_where_it_is_on(tmp_path: Path, tune: 
     def is_enough(counters: PipelineCounters) -> bool:
         return counters.tune_changes > 0 if tune else counters.frames_inferred > 40
 
-    counters = run_until(tmp_path, tune, is_enough)
+    plant = Plant(tmp_path, 1, OnnxRuntimeEngine, max_wait_ms=20, tune=tune)
+    assert all(plant.run_until(is_enough))
+    assert plant.failures == []
+    assert {result.info.camera for result in plant.results} == {"cam0", "gate"}
+    counters = plant.line.counters()
     assert counters.batching == BatchSetting(8, 20.0)
     if not tune:
         assert (counters.tuned, counters.tune_changes) == (None, 0)
@@ -71,3 +113,57 @@ def test_live_tuning_follows_the_load_only_where_it_is_on(tmp_path: Path, tune: 
     assert counters.tuned is not None
     assert counters.tuned.target < 8
     assert counters.tuned.window_ms < 20
+
+
+def assert_every_frame_is_accounted_for(counters: PipelineCounters) -> None:
+    for name, camera in counters.cameras.items():
+        lost = sum(camera.dropped.values())
+        assert camera.frames_read == camera.frames_inferred + lost, (name, camera)
+
+
+def test_out_of_memory_is_told_and_loses_nothing(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, 4, Cramped, max_wait_ms=500)
+    assert plant.line.engine_info.max_batch == 8
+    assert all(plant.run_until(lambda counters: counters.frames_inferred > 40))
+    assert plant.failures == []
+    assert plant.caps == [2]
+    assert plant.line.engine_info.max_batch == 2
+    assert max(result.batch.size for result in plant.results) > 2
+    assert_every_frame_is_accounted_for(plant.line.counters())
+
+
+def test_an_engine_that_dies_loses_no_frame_uncounted(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, 2, partial(Cramped, dies_at_call=10), max_wait_ms=20)
+    plant.run_until(lambda _: bool(plant.failures))
+    assert plant.failures == ["inference: the device fell off the bus"]
+    counters = plant.line.counters()
+    assert_every_frame_is_accounted_for(counters)
+    assert sum(c.dropped.get(DropCause.ABORTED, 0) for c in counters.cameras.values()) > 0
+
+
+def test_a_consumer_that_fails_loses_no_frame_uncounted(tmp_path: Path) -> None:
+    plant = Plant(tmp_path, 4, OnnxRuntimeEngine, max_wait_ms=500)
+    plant.fails_after = 10
+    plant.run_until(lambda _: bool(plant.failures))
+    assert plant.failures == ["results: no room"]
+    counters = plant.line.counters()
+    assert counters.frames_inferred == 10
+    assert_every_frame_is_accounted_for(counters)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "batching", "target"),
+    [
+        pytest.param(3, {}, 3, id="a row of each camera"),
+        pytest.param(3, {"max_frames_per_camera": 2}, 6, id="two rows of each"),
+        pytest.param(9, {}, 8, id="more cameras than rows"),
+        pytest.param(0, {}, 1, id="none but the priority camera"),
+    ],
+)
+def test_live_tuning_starts_at_what_the_cameras_can_fill(
+    tmp_path: Path, cameras: int, batching: Dict[str, int], target: int
+) -> None:
+    plant = Plant(tmp_path, cameras, OnnxRuntimeEngine, tune=True, **batching)
+    counters = plant.line.counters()
+    assert counters.tuned == BatchSetting(target, 10.0)
+    assert counters.batching == BatchSetting(8, 10.0)

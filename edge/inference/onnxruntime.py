@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from types import ModuleType
 from typing import Any, Optional, Tuple, Type
@@ -15,6 +16,8 @@ from edge.errors import ConfigError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
 from edge.records import DeployedGraph, EngineInfo
 
+log = logging.getLogger(__name__)
+
 # A CPU gains nothing from larger batches, and each row of a batch costs activations.
 _MAX_BATCH = 8
 
@@ -25,24 +28,26 @@ _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate")
 class OnnxRuntimeEngine:
     """Runs a deployed graph with ONNX Runtime's CPU provider.
 
-    Raises ConfigError where ONNX Runtime is missing, ModelError where it cannot run the network.
+    Takes fewer frames at once where the memory does not suffice for more. Raises ConfigError where
+    ONNX Runtime is missing, ModelError where it cannot run the network.
     """
 
     def __init__(self, graph: DeployedGraph, config: EngineConfig) -> None:
-        self._ort = _import_onnxruntime()
-        self._errors = _errors_of(self._ort)
+        self._ort = import_onnxruntime()
+        self._errors = errors_of(self._ort)
         self._graph = graph
+        self._max_batch = _max_batch(graph.fixed_batch)
         self._session: Optional[Any] = self._open(_threads(config))
-        self._warm_up()
+        self._warm_up(min(self._max_batch, config.max_batch or self._max_batch))
 
     @property
     def info(self) -> EngineInfo:
-        """Which ONNX Runtime serves; the CPU provider computes in float32."""
+        """Which ONNX Runtime serves, and what the graph computes in."""
         return EngineInfo(
             backend="onnxruntime",
             version=self._ort.__version__,
             device="cpu",
-            precision="fp32",
+            precision=self._graph.precision.value,
             max_batch=self._max_batch,
         )
 
@@ -54,21 +59,22 @@ class OnnxRuntimeEngine:
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
         self._check(frames)
+        try:
+            return self._infer(frames)
+        except self._errors as error:
+            raise _run_error(error) from error
+
+    def close(self) -> None:
+        """Frees the session; may be called again."""
+        self._session = None
+
+    def _infer(self, frames: Image) -> NDArray[np.float32]:
         fixed = self._graph.fixed_batch
         if fixed is None or fixed == len(frames):
             return self._run(frames)
         starts = range(0, len(frames), fixed)
         chunks = [self._run_padded(frames[start : start + fixed], fixed) for start in starts]
         return np.concatenate(chunks)
-
-    def close(self) -> None:
-        """Frees the session; may be called again."""
-        self._session = None
-
-    @property
-    def _max_batch(self) -> int:
-        fixed = self._graph.fixed_batch or 1
-        return max(fixed, _MAX_BATCH // fixed * fixed)
 
     def _check(self, frames: Image) -> None:
         width, height = self.input_wh
@@ -87,10 +93,7 @@ class OnnxRuntimeEngine:
     def _run(self, frames: Image) -> NDArray[np.float32]:
         if self._session is None:
             raise EngineError("the engine is closed")
-        try:
-            detections: NDArray[np.float32] = self._session.run(None, {"frames": frames})[0]
-        except self._errors as error:
-            raise _run_error(error) from error
+        detections: NDArray[np.float32] = self._session.run(None, {"frames": frames})[0]
         return detections
 
     def _open(self, threads: int) -> Any:
@@ -107,20 +110,28 @@ class OnnxRuntimeEngine:
         except self._errors as error:
             raise self._load_error("cannot load", error) from error
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, largest: int) -> None:
         """Runs blank frames, so that the first real one neither waits nor finds a fault."""
-        width, height = self.input_wh
-        for count in sorted({1, self._max_batch}):
+        self._try(1)
+        while largest > 1:
             try:
-                self._run_blank(count)
-            except EngineError as error:
-                self.close()
-                what = f"cannot run {count} frame(s) of {width}x{height} through"
-                raise self._load_error(what, error) from error
+                self._try(largest)
+                return
+            except EngineOutOfMemory as error:
+                largest //= 2
+                self._max_batch = largest
+                log.warning("%s; at most %d frames at once", error, largest)
 
-    def _run_blank(self, count: int) -> None:
+    def _try(self, count: int) -> None:
         width, height = self.input_wh
-        detections = self.infer(np.zeros((count, height, width, 3), np.uint8))
+        try:
+            detections = self.infer(np.zeros((count, height, width, 3), np.uint8))
+        except EngineOutOfMemory:
+            raise
+        except EngineError as error:
+            self.close()
+            what = f"cannot run {count} frame(s) of {width}x{height} through"
+            raise self._load_error(what, error) from error
         if not np.isfinite(detections).all():
             raise ModelError(
                 f"'{self._graph.name}' gives no numbers (NaN) for a blank frame: its weights are "
@@ -130,9 +141,19 @@ class OnnxRuntimeEngine:
     def _load_error(self, what: str, error: BaseException) -> Exception:
         text = f"ONNX Runtime {self._ort.__version__} {what} '{self._graph.name}'"
         reason = _in_short(error)
-        if _is_out_of_memory(reason):
-            return EngineError(f"{text}: {reason}")
+        if _is_out_of_memory(error):
+            return EngineOutOfMemory(f"{text}: {reason}")
         return ModelError(f"{text}: {reason}; export it again with standard operators, opset=17")
+
+
+def _max_batch(fixed_batch: Optional[int]) -> int:
+    fixed = fixed_batch or 1
+    return max(fixed, _MAX_BATCH // fixed * fixed)
+
+
+def runtime_version() -> str:
+    """ONNX Runtime's version; ConfigError where it is missing."""
+    return str(import_onnxruntime().__version__)
 
 
 def _threads(config: EngineConfig) -> int:
@@ -140,7 +161,8 @@ def _threads(config: EngineConfig) -> int:
     return config.threads or len(os.sched_getaffinity(0))
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """ONNX Runtime, told to be quiet; ConfigError where it is not installed."""
     try:
         ort = importlib.import_module("onnxruntime")
     except ImportError as error:
@@ -154,7 +176,7 @@ def _import_onnxruntime() -> ModuleType:
     return ort
 
 
-def _errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
+def errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
     """Everything ONNX Runtime raises: its exceptions share no base but Exception."""
     state = importlib.import_module(f"{ort.__name__}.capi.onnxruntime_pybind11_state")
     own = (value for value in vars(state).values() if isinstance(value, type))
@@ -163,14 +185,15 @@ def _errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
 
 def _run_error(error: BaseException) -> EngineError:
     reason = _in_short(error)
-    if _is_out_of_memory(reason):
+    if _is_out_of_memory(error):
         return EngineOutOfMemory(f"ONNX Runtime ran out of memory: {reason}")
     return EngineError(f"ONNX Runtime failed: {reason}")
 
 
-def _is_out_of_memory(reason: str) -> bool:
-    return any(sign in reason.lower() for sign in _OUT_OF_MEMORY)
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 
 
 def _in_short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:300] or type(error).__name__

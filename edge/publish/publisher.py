@@ -8,13 +8,19 @@ from typing import Callable, Dict, Mapping, Optional
 from edge.clock import NS_PER_S, Clock, is_clock_synced
 from edge.config.schema import MqttConfig
 from edge.errors import PublishError
-from edge.publish import payload
+from edge.publish import engine_payload, payload
 from edge.publish.envelope import Header, Payload
 from edge.publish.link import MqttLink
 from edge.publish.payload import Appliance, ApplianceState, ServedModel
 from edge.publish.retained import Message
 from edge.publish.topics import Topics
-from edge.records import CameraCounters, CameraStatus, FrameResult, PublisherCounters
+from edge.records import (
+    CameraCounters,
+    CameraStatus,
+    EngineStatus,
+    FrameResult,
+    PublisherCounters,
+)
 from edge.threads import OnFailure
 
 ONLINE = b"online"
@@ -80,6 +86,12 @@ class Publisher:
         """Says what the appliance is made of; needs model and engine before any detections."""
         self._model = appliance.served_model()
         self._retain(self._topics.info(), lambda header: payload.info_payload(appliance, header))
+
+    def publish_engine(self, status: EngineStatus) -> None:
+        """Says which engine serves and which is being made."""
+        self._retain(
+            self._topics.engine(), lambda header: engine_payload.engine_payload(status, header)
+        )
 
     def publish_camera_status(self, status: CameraStatus) -> None:
         """Says whether a camera delivers."""

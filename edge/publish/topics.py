@@ -24,6 +24,10 @@ class Topics:
         """What the appliance is, retained JSON."""
         return self._of("info")
 
+    def engine(self) -> str:
+        """Which engine serves and which is being made, retained JSON."""
+        return self._of("engine")
+
     def health(self) -> str:
         """How the device feels, flat numeric JSON."""
         return self._of("health")

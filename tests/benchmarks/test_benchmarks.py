@@ -26,6 +26,12 @@ KEYS = {
         "chunked_over_batch1",
         "rss_growth_mb",
     ],
+    "quantization": [
+        "calibration_minmax_s",
+        "int8_over_fp32_throughput",
+        "int8_over_fp32_throughput_batch1",
+        "int8_over_fp32_throughput_batch8",
+    ],
 }
 BARS = {
     "preprocess": {},
@@ -36,6 +42,7 @@ BARS = {
         "chunked_over_batch1": "> 1",
         "rss_growth_mb": "<= 5",
     },
+    "quantization": {"int8_over_fp32_throughput": "> 1"},
 }
 PEER_BARS = {"letterbox_over_ultralytics": "<= 0.2", "max_grey_level_difference": "<= 1"}
 
@@ -71,6 +78,8 @@ def test_json_has_the_figures_and_how_they_were_measured(benchmark: str) -> None
     assert {"edge", "python", "numpy", "opencv"} <= set(result["versions"])
     has_peer = benchmark == "preprocess" and importlib.util.find_spec("ultralytics") is not None
     bars = {**BARS[benchmark], **(PEER_BARS if has_peer else {})}
+    if benchmark == "quantization" and importlib.util.find_spec("pycocotools") is not None:
+        bars["map50_95_int8_over_fp32"] = ">= 0.99"
     assert {key: entry["bar"] for key, entry in result["bars"].items()} == bars
     assert {entry["verdict"] for entry in result["bars"].values()} <= {"PASS", "MISS"}
 

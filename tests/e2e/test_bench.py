@@ -51,7 +51,7 @@ def test_the_daemon_uses_the_choice(
 
     daemon = edge("run", "-c", config)
     wait_for(batchings, "what the daemon is made of")
-    assert batchings() == [{"target": 5, "target_source": "tuned"}]
+    assert batchings() == [{"target": 5, "target_source": "bench"}]
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0, daemon.stderr
     assert "a batch is full at 5 frames (tuned)" in daemon.stderr

@@ -76,7 +76,7 @@ def appliance() -> Appliance:
             max_candidates=1024,
         ),
         engine=EngineInfo("onnxruntime", "1.19.2", "CPU", "fp32", 64),
-        target=BatchTarget(4, TargetSource.TUNED),
+        target=BatchTarget(4, TargetSource.BENCH),
     )
 
 

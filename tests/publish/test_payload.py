@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
@@ -12,11 +15,20 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from edge import records
+from edge.health.host import HostSampler
+from edge.health.report import health
 from edge.publish import payload
 from edge.publish.envelope import Payload
+from edge.publish.metrics import METRIC_FAMILIES, METRICS
 from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.schemas import all_schemas
-from edge.records import CameraState, DropCause
+from edge.records import (
+    BatchSetting,
+    CameraState,
+    DropCause,
+    PipelineCounters,
+    PublisherCounters,
+)
 from tests.publish import samples
 
 SCHEMAS = all_schemas()
@@ -63,6 +75,15 @@ def test_detections() -> None:
             {"class": "car", "class_id": 1, "score": 0.8735, "box": [0.25, 0.25, 0.5, 1.0]}
         ],
     }
+
+
+def test_a_frame_alone_has_no_alignment_error() -> None:
+    result = samples.frame_result(samples.detections())
+    alone = replace(result, batch=replace(result.batch, size=1, align_error_ns=0))
+    message = sent(
+        payload.detections_payload(alone, samples.HEADER, samples.MODEL, is_clock_synced=True)
+    )
+    assert message["batch"] == {"id": 7, "size": 1, "lane": "batch"}
 
 
 def test_a_class_without_a_name_is_called_by_its_number() -> None:
@@ -191,7 +212,7 @@ def test_info() -> None:
         "precision": "fp32",
         "max_batch": 64,
     }
-    assert message["batching"] == {"target": 4, "target_source": "tuned"}
+    assert message["batching"] == {"target": 4, "target_source": "bench"}
 
 
 def test_info_before_the_model_is_loaded() -> None:
@@ -212,9 +233,30 @@ def test_health_readings_cannot_forge_the_header() -> None:
     assert sent(payload.health_payload({"seq": 1.0}, samples.HEADER))["seq"] == samples.HEADER.seq
 
 
+def test_every_number_of_the_daemons_health_is_described(tmp_path: Path) -> None:
+    counters = replace(
+        PipelineCounters.zero(),
+        latency_ms_p50=1.0,
+        latency_ms_p99=1.0,
+        infer_ms_p50=1.0,
+        infer_ms_p99=1.0,
+        batching=BatchSetting(8, 10.0),
+        tuned=BatchSetting(8, 10.0),
+    )
+    publisher = PublisherCounters(True, "gw:1883", 1, 0, {"offline": 1})
+    host = HostSampler(tmp_path)
+    host.sample()
+    numbers = health(counters, publisher, {"temp_gpu_c": 50.0, **host.sample()})
+    families = "|".join(METRIC_FAMILIES)
+    undescribed = {key for key in numbers if key not in METRICS and not re.match(families, key)}
+    assert undescribed == set()
+    assert len(set(METRICS) - set(numbers) - {"cpu_load_pct"}) == 0
+
+
 def test_the_health_schema_wants_numbers() -> None:
     message = sent(payload.health_payload({}, samples.HEADER))
-    assert faults({**message, "temp_gpu_c": "OFF"}) == ["'OFF' is not of type 'number'"]
+    for key in ("temp_gpu_c", "batch_fill", "fan_pct"):
+        assert set(faults({**message, key: "OFF"})) == {"'OFF' is not of type 'number'"}
 
 
 @pytest.mark.parametrize("state", list(CameraState))

@@ -11,6 +11,7 @@ NAMES = {
     "edge.detections/1",
     "edge.state/1",
     "edge.info/1",
+    "edge.engine/1",
     "edge.health/1",
     "edge.camera.status/1",
     "edge.camera.stats/1",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Tuple
 
-from edge.publish.payload import PAYLOADS
+from edge.publish.engine_payload import Engine
+from edge.publish.payload import CameraStats, CameraStatus, Detections, Health, Info, State
+
+PAYLOADS: Tuple[type, ...] = (Detections, State, Info, Engine, Health, CameraStatus, CameraStats)
 
 FOLDER = Path(__file__).parent
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -1,0 +1,154 @@
+"""`edge build`: makes the engine that `edge run` will serve, and says what it is worth."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import threading
+import time
+from typing import Any, Dict, Iterator, Optional
+
+from edge import __version__
+from edge.building.graph import deploy
+from edge.building.plan import STORE_NAME, BuildPlan
+from edge.building.supply import EngineSupply, open_supply
+from edge.clock import SystemClock
+from edge.config.schema import Config
+from edge.health.machine import read_machine
+from edge.inference.engine import Engine
+from edge.records import EngineInfo, EngineState, EngineStatus
+
+_BAR_CELLS = 24
+
+# A log file gets a line this often instead of a bar that moves.
+_PLAIN_PERIOD_S = 10.0
+
+
+class Build:
+    """One build of a configuration's engines; first its `lines`, then its `summary`."""
+
+    def __init__(self, config: Config, stop: threading.Event) -> None:
+        self._config = config
+        self._stop = stop
+        self._progress = ProgressLine()
+        self._status: Optional[EngineStatus] = None
+        self._supply: Optional[EngineSupply] = None
+        self._served: Optional[EngineInfo] = None
+        self._began_s = time.monotonic()
+
+    def lines(self) -> Iterator[str]:
+        """What happens, as it does; ends early on `stop`.
+
+        Raises BuildError, ModelError or ConfigError where nothing can serve.
+        """
+        config = self._config
+        graph = deploy(config.model.path, config.model)
+        width, height = graph.preprocessing.input_wh
+        yield f"model     {graph.name}: {graph.head} head, input {width}x{height}"
+        plan = BuildPlan.of(config, read_machine().module)
+        supply = open_supply(plan, graph, self._on_status, SystemClock(), self._stop)
+        self._supply = supply
+        with contextlib.closing(supply):
+            yield from self._work(supply)
+        yield from self._conclusion(supply)
+
+    def summary(self) -> Dict[str, Any]:
+        """All of it as one JSON object."""
+        status, served = self._status, self._served
+        reports = self._supply.reports if self._supply else {}
+        return {
+            "schema": "edge.build/1",
+            "app_version": __version__,
+            "python": platform.python_version(),
+            "wanted": status and status.wanted.value,
+            "serves": None if served is None else vars(served),
+            "cache": {} if status is None else {p.value: why for p, why in status.cache.items()},
+            "gate": {p.value: report.model_dump(mode="json") for p, report in reports.items()},
+            "message": "" if status is None else status.message,
+            "is_complete": not self._stop.is_set(),
+            "seconds": round(time.monotonic() - self._began_s, 1),
+        }
+
+    def _work(self, supply: EngineSupply) -> Iterator[str]:
+        supplied = supply.first()
+        if supplied is None:
+            return
+        yield from self._loaded(supply.load(supplied))
+        supply.serves(supplied.precision)
+        for better in supply.improvements():
+            yield from self._loaded(supply.load(better))
+            supply.serves(better.precision)
+
+    def _loaded(self, engine: Engine) -> Iterator[str]:
+        """Says of an engine that it can serve; loading was the proof."""
+        with contextlib.closing(engine):
+            info = self._served = engine.info
+        self._progress.clear()
+        yield (
+            f"engine    {info.precision} on {info.backend} {info.version} ({info.device}), "
+            f"up to {info.max_batch} frames at once"
+        )
+
+    def _conclusion(self, supply: EngineSupply) -> Iterator[str]:
+        self._progress.clear()
+        if self._stop.is_set():
+            yield "interrupted: what was finished is kept"
+            return
+        for report in supply.reports.values():
+            yield from report.lines()
+        if self._status is not None and self._status.message:
+            yield f"but       {self._status.message}"
+        if self._served is not None:
+            took_s = time.monotonic() - self._began_s
+            folder = self._config.device.state_dir / STORE_NAME
+            yield f"serves    {self._served.precision}, after {took_s:.0f} s; engines in {folder}"
+
+    def _on_status(self, status: EngineStatus) -> None:
+        self._status = status
+        if status.progress is None or status.state is EngineState.SERVING:
+            self._progress.clear()
+        else:
+            self._progress.show(progress_text(status))
+
+
+class ProgressLine:
+    """Shows progress on stderr: in place on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._is_shown = False
+        self._shown_s = -_PLAIN_PERIOD_S
+
+    def show(self, text: str) -> None:
+        """Puts a text in the place of the one before."""
+        if self._is_terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            self._is_shown = True
+        elif time.monotonic() - self._shown_s >= _PLAIN_PERIOD_S:
+            self._shown_s = time.monotonic()
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Leaves the line to others."""
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._is_shown = False
+
+
+def progress_text(status: EngineStatus) -> str:
+    """How far a build is, in one line."""
+    progress = status.progress
+    if progress is None:
+        return ""
+    words = f"{progress.phase.value} {progress.precision.value}"
+    if progress.done is not None:
+        full = round(_BAR_CELLS * progress.done)
+        words += f" [{'#' * full}{'.' * (_BAR_CELLS - full)}] {100 * progress.done:3.0f} %"
+    if progress.message:
+        words += f"  {progress.message}"
+    if status.eta_s is not None:
+        words += f"  about {status.eta_s:.0f} s left"
+    return words
