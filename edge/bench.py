@@ -13,6 +13,8 @@ from typing import Any, Dict, Iterator, List, Optional, Union
 from edge import __version__
 from edge.building.gauges import ProcessGauges
 from edge.building.graph import deploy
+from edge.building.plan import BuildPlan
+from edge.building.supply import open_supply
 from edge.building.tune import Climb, End, Point, Rung, is_doubtful, knee, noise_at_knee
 from edge.building.tune_plot import svg
 from edge.building.tuning_file import Tuning, TuningKey, save_tuning, write_file
@@ -21,7 +23,6 @@ from edge.config.schema import Config
 from edge.errors import EdgeError, EngineOutOfMemory
 from edge.health.machine import read_machine
 from edge.inference.chunks import batch_cap
-from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.records import DeployedGraph, EngineInfo
 from edge.threads import SupervisedThread
 
@@ -132,13 +133,19 @@ class Bench:
         config = self._config
         before_mb = self._gauges.rss_mb()
         graph = deploy(config.model.path, config.model)
-        engine = OnnxRuntimeEngine(graph, config.engine)
         module = read_machine().module
-        cap, _ = batch_cap(engine.info.max_batch, config.engine.max_batch, module)
-        info = dataclasses.replace(engine.info, max_batch=cap)
-        yield Subject(graph, info, self._gauges.rss_mb() - before_mb)
-        with contextlib.closing(engine):
-            yield from Climb(engine, cap, self._seconds, stop.is_set, self._gauges).findings()
+        plan = BuildPlan.of(config, module)
+        supply = open_supply(plan, graph, lambda status: None, SystemClock(), stop)
+        with contextlib.closing(supply):
+            supplied = supply.first()
+            if supplied is None:
+                return
+            with contextlib.closing(supply.load(supplied)) as engine:
+                cap, _ = batch_cap(engine.info.max_batch, config.engine.max_batch, module)
+                info = dataclasses.replace(engine.info, max_batch=cap)
+                yield Subject(graph, info, self._gauges.rss_mb() - before_mb)
+                climb = Climb(engine, cap, self._seconds, stop.is_set, self._gauges)
+                yield from climb.findings()
 
     def _table(self) -> Iterator[str]:
         if self._rungs:

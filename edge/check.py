@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import Iterator, Sequence
 
 from edge.building.graph import deploy
+from edge.building.plan import BuildPlan
+from edge.building.supply import HIT, open_supply
 from edge.capture import open_source
+from edge.clock import SystemClock
 from edge.config.camera_uri import MediaSpec
 from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config
 from edge.errors import CaptureError, EdgeError
 from edge.health.machine import read_machine
 from edge.inference.chunks import batch_cap
-from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.line import effective_target, render_scene
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import DeployedGraph, EngineInfo
@@ -60,18 +64,29 @@ class Checker:
         try:
             graph = deploy(self._config.model.path, self._config.model)
             Postprocessor(self._config.postprocess, graph.class_names)
-            engine = OnnxRuntimeEngine(graph, self._config.engine)
+            width, height = graph.preprocessing.input_wh
+            yield (
+                f"model    {graph.name}: {graph.head} head, input {width}x{height}, "
+                f"{len(graph.class_names)} classes ({_listed(graph.class_names)})"
+            )
+            yield from self._engine(graph)
         except EdgeError as error:
             yield self._fault(f"model    {error}")
-            return
-        info = engine.info
-        engine.close()
-        width, height = graph.preprocessing.input_wh
-        yield (
-            f"model    {graph.name}: {graph.head} head, input {width}x{height}, "
-            f"{len(graph.class_names)} classes ({_listed(graph.class_names)}), "
-            f"on {info.backend} {info.version} ({info.device})"
-        )
+
+    def _engine(self, graph: DeployedGraph) -> Iterator[str]:
+        """What would serve at once; building takes minutes and is `edge build`'s."""
+        plan = BuildPlan.of(self._config, read_machine().module)
+        supply = open_supply(plan, graph, lambda status: None, SystemClock(), threading.Event())
+        with contextlib.closing(supply):
+            supplied = supply.ready()
+            for precision, finding in supply.status.cache.items():
+                if finding != HIT:
+                    yield f"engine   {precision.value} is not there: {finding}; see `edge build`"
+            if supplied is None:
+                return
+            with contextlib.closing(supply.load(supplied)) as engine:
+                info = engine.info
+        yield f"engine   {info.precision} on {info.backend} {info.version} ({info.device})"
         yield from self._batches(graph, info)
 
     def _batches(self, graph: DeployedGraph, engine: EngineInfo) -> Iterator[str]:

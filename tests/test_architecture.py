@@ -28,6 +28,8 @@ OWNERS = {
     "psutil": ("health/host.py",),
     "onnxruntime": ("inference/onnxruntime.py", "building/", "demo/training/"),
     "onnx": ("building/", "demo/training/"),
+    "tensorrt": ("inference/tensorrt.py",),
+    "pycuda": ("inference/cuda.py",),
     "torch": ("demo/training/",),
     "yaml": ("config/document.py",),
     "ultralytics": (),
@@ -79,14 +81,24 @@ def imports(source: Source) -> Iterator[Tuple[int, str]]:
     package = ["edge", *source.path.split("/")[:-1]]
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield node.lineno, alias.name
+            names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            for alias in node.names:
-                # `from edge import publish` names a room in the alias.
-                yield node.lineno, f"{module}.{alias.name}"
+            # `from edge import publish` names a room in the alias.
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            names = imported_by_name(node)
+        for name in names:
+            yield node.lineno, name  # type: ignore[attr-defined]  # all of these have one
+
+
+def imported_by_name(node: ast.AST) -> List[str]:
+    """What may be missing on a machine is imported by its name, when it is needed."""
+    if not (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module"):
+        return []
+    constants = [argument for argument in node.args if isinstance(argument, ast.Constant)]
+    return [constant.value for constant in constants if isinstance(constant.value, str)]
 
 
 def house_rule(source: Source) -> Violations:

@@ -53,8 +53,8 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 raise EngineOutOfMemory(f"no room for {len(frames)} frames")
             return real(self, frames)
 
-        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine.infer", infer)
-        monkeypatch.setattr("edge.bench.OnnxRuntimeEngine._warm_up", lambda self, largest: None)
+        monkeypatch.setattr(OnnxRuntimeEngine, "infer", infer)
+        monkeypatch.setattr(OnnxRuntimeEngine, "_warm_up", lambda self, largest: None)
 
     return limit
 
@@ -156,7 +156,7 @@ def test_an_engine_that_breaks_is_exit_70_after_what_was_measured(
             raise EngineError("the engine is broken")
         return real(self, frames)
 
-    monkeypatch.setattr("edge.bench.OnnxRuntimeEngine.infer", infer)
+    monkeypatch.setattr(OnnxRuntimeEngine, "infer", infer)
     assert bench(write(tmp_path), "--tune", *options) == 70
     seen = capsys.readouterr()
     assert seen.err.splitlines() == ["edge bench: the engine is broken"]

@@ -19,7 +19,12 @@ from edge.building.gate_report import GateReport, Verdict
 from edge.building.judge import HoldOut, Judge
 from edge.building.toolchain import CalibrationFeed, Toolchain
 from edge.clock import SystemClock, rfc3339
-from edge.config.schema import CalibrationConfig, GateConfig, Precision
+from edge.config.schema import (
+    CalibrationConfig,
+    CalibrationMethod,
+    GateConfig,
+    Precision,
+)
 from edge.errors import BuildError, ConfigError
 from edge.records import DeployedGraph, OnProgress
 
@@ -144,12 +149,12 @@ class Maker:
     def _feed(self, images: Images) -> CalibrationFeed:
         batch = self._graph.fixed_batch or self._calibration.batch
         graph = self._graph
-        parts = (self._toolchain.key.version, graph.sha256, self._calibration.method.value, batch)
+        parts = (self._toolchain.key.version, graph.sha256, self._method.value, batch)
         content = [*map(str, parts), GraphKey.of(graph).graph_sha256, *(i.sha256 for i in images)]
         return CalibrationFeed(
             lambda: letterboxed(images, graph.preprocessing, batch),
             count=math.ceil(len(images) / batch),
-            method=self._calibration.method,
+            method=self._method,
             key=hashlib.sha256("\n".join(content).encode()).hexdigest(),
         )
 
@@ -182,12 +187,16 @@ class Maker:
     def _calibration_key(self) -> CalibrationKey:
         return CalibrationKey(
             images_sha256=folder_sha256(self._folder),
-            method=self._calibration.method,
+            method=self._method,
             batch=self._calibration.batch,
             holdout=self._calibration.holdout,
             max_loss=self._gate.max_loss,
             min_boxes=self._gate.min_boxes,
         )
+
+    @property
+    def _method(self) -> CalibrationMethod:
+        return self._calibration.method or self._toolchain.method
 
     @property
     def _folder(self) -> Path:

@@ -35,10 +35,13 @@ RunTask = Callable[[Task, Precision, OnProgress], bool]
 OnStatus = Callable[[EngineStatus], None]
 """Told which engine serves and which is made; must return at once."""
 
+HIT = "hit"
+"""What `EngineStatus.cache` says of an engine that is used again."""
+
 # Progress is told this often at most, a change of phase at once.
 _PROGRESS_NS = NS_PER_S
 
-# Before this share of a phase is done its speed says nothing.
+# Before this share is done its speed says nothing.
 _ENOUGH_FOR_ETA = 0.05
 
 
@@ -76,6 +79,7 @@ class EngineSupply:
         self.reports: Dict[Precision, GateReport] = {}
         self._told_ns = 0
         self._phase_began_ns = 0
+        self._phase_began_at = 0.0
 
     @property
     def status(self) -> EngineStatus:
@@ -87,18 +91,25 @@ class EngineSupply:
 
         Raises BuildError or ConfigError.
         """
-        if self._wanted is Precision.INT8:
-            data = self._look_for(Precision.INT8)
-            if data is not None:
-                return Supplied(Precision.INT8, data)
+        ready = self.ready()
+        if ready is not None:
+            return ready
         precision = self._float_precision()
-        data = self._look_for(precision)
-        if data is None:
-            self._tell(state=EngineState.BUILDING)
-            if not self._run(Task.MAKE_FLOAT, precision):
-                return None
-            data = self._made(precision)
-        return Supplied(precision, data)
+        self._tell(state=EngineState.BUILDING)
+        if not self._run(Task.MAKE_FLOAT, precision):
+            return None
+        return Supplied(precision, self._made(precision))
+
+    def ready(self) -> Optional[Supplied]:
+        """The best engine that needs no building; None where there is none. Raises ConfigError."""
+        candidates = [self._float_precision()]
+        if self._wanted is Precision.INT8:
+            candidates.insert(0, Precision.INT8)
+        for precision in candidates:
+            data = self._look_for(precision)
+            if data is not None:
+                return Supplied(precision, data)
+        return None
 
     def load(self, supplied: Supplied) -> Engine:
         """Loads an engine and warms it up. Raises EngineError."""
@@ -177,7 +188,7 @@ class EngineSupply:
             return None
         if found.gate is not None:
             self._tell_gate(precision, found.gate)
-        self._tell_cache(precision, "hit" if found.data is not None else "refused by the gate")
+        self._tell_cache(precision, HIT if found.data is not None else "refused by the gate")
         return found.data
 
     def _made(self, precision: Precision) -> bytes:
@@ -207,11 +218,13 @@ class EngineSupply:
         )
         if is_new_phase:
             self._phase_began_ns = now_ns
+            self._phase_began_at = progress.done or 0.0
             log.info("%s %s", progress.phase.value, progress.precision.value)
         elif now_ns - self._told_ns < _PROGRESS_NS:
             return
         self._told_ns = now_ns
-        eta_s = eta(progress.done, (now_ns - self._phase_began_ns) / NS_PER_S)
+        elapsed_s = (now_ns - self._phase_began_ns) / NS_PER_S
+        eta_s = eta(progress.done, self._phase_began_at, elapsed_s)
         self._tell(progress=progress, eta_s=eta_s)
 
     def _tell_cache(self, precision: Precision, finding: str) -> None:
@@ -231,11 +244,11 @@ class EngineSupply:
             self._on_status(status)
 
 
-def eta(done: Optional[float], elapsed_s: float) -> Optional[float]:
-    """Seconds that the rest of a phase takes if it goes on as it did; None where unknown."""
-    if done is None or done < _ENOUGH_FOR_ETA:
+def eta(done: Optional[float], began_at: float, elapsed_s: float) -> Optional[float]:
+    """Seconds that the rest takes if it goes on as it did since `began_at`; None where unknown."""
+    if done is None or done - began_at < _ENOUGH_FOR_ETA:
         return None
-    return elapsed_s * (1 - done) / done
+    return elapsed_s * (1 - done) / (done - began_at)
 
 
 def outcome_of(precision: Precision, report: GateReport) -> GateOutcome:

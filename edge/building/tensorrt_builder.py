@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from contextlib import closing
 from dataclasses import dataclass
-from typing import FrozenSet, Iterator, Optional, Tuple
+from typing import Callable, FrozenSet, Iterator, Optional, Tuple
 
 import onnx
 
@@ -35,9 +35,13 @@ _FLOAT_CORE_SHARE = 0.2
 _CORE_SHARE = 0.6
 
 
+def _forget(caches: BuildCaches) -> None:
+    pass
+
+
 @dataclass
 class BuildCaches:
-    """What earlier builds found out; each build brings it up to date, the caller keeps it.
+    """What earlier builds found out; each build brings it up to date, and has `keep` keep it.
 
     `timing` holds for one TensorRT and GPU, whatever the graph; `calibration` for one TensorRT,
     graph, method and set of calibration images. Empty where there is none.
@@ -45,6 +49,7 @@ class BuildCaches:
 
     timing: bytes = b""
     calibration: bytes = b""
+    keep: Callable[[BuildCaches], None] = _forget
 
 
 class TensorRtBuilder:
@@ -97,6 +102,8 @@ class TensorRtBuilder:
         with self._context.current():
             if not self.caches.calibration:
                 self.caches.calibration = self._calibrate(model, core, feed)
+                # At once: the build that follows takes minutes, and may not live to see its end.
+                self.caches.keep(self.caches)
             assert_no_scale_behind(core, scaled_in(self.caches.calibration))
             in_half = _head_tensors(model, core) if head_in_fp16 else frozenset()
             return self._build_from_scales(model, feed.method, in_half)
@@ -150,6 +157,7 @@ class TensorRtBuilder:
     def _run(self, build: Build) -> bytes:
         plan = build.run()
         self.caches.timing = build.timing_cache
+        self.caches.keep(self.caches)
         return plan
 
     def _begin(self, feed: CalibrationFeed) -> Tuple[Batch, Iterator[Batch]]:

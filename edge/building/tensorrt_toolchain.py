@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Optional
 
 from edge.atomic_file import replace_bytes
 from edge.building.fingerprint import BackendKey
@@ -14,7 +13,7 @@ from edge.building.quantize import quantize
 from edge.building.tensorrt_builder import BuildCaches, TensorRtBuilder
 from edge.building.tensorrt_config import BuildOptions, is_strongly_typed
 from edge.building.toolchain import CalibrationFeed
-from edge.config.schema import EngineConfig, Precision
+from edge.config.schema import CalibrationMethod, EngineConfig, Precision
 from edge.inference.cuda import Context
 from edge.inference.tensorrt import TensorRtEngine, import_tensorrt
 from edge.records import DeployedGraph, OnProgress
@@ -34,6 +33,8 @@ class TensorRtToolchain:
     the next build. Raises ConfigError without TensorRT, pycuda or a driver, CudaError without GPU.
     """
 
+    # NVIDIA's own advice for convolutional networks, and a DLA's only choice.
+    method = CalibrationMethod.ENTROPY
     exact = Precision.FP32
 
     def __init__(
@@ -76,25 +77,19 @@ class TensorRtToolchain:
 
     def build(self, precision: Precision, on_progress: OnProgress) -> bytes:
         """Builds a float engine; raises as TensorRtBuilder does."""
-        with self._builder(self._graph, on_progress) as builder:
-            return builder.build(precision)
+        return self._builder(self._graph, on_progress).build(precision)
 
     def build_int8(
         self, feed: CalibrationFeed, on_progress: OnProgress, *, head_in_float: bool
     ) -> bytes:
         """Calibrates, or quantizes where TensorRT cannot, and builds; raises as those do."""
-        with self._builder(self._graph, on_progress) as builder:
-            if not builder.wants_quantized_graph:
-                scales = self._folder / f"tensorrt-{feed.key[:16]}.scales"
-                builder.caches.calibration = _read(scales)
-                plan = builder.build_int8(feed, head_in_fp16=head_in_float)
-                _write(scales, builder.caches.calibration)
-                return plan
-        graph = quantize(
-            self._graph, feed, head_in_float, on_progress, QuantizationScheme.SYMMETRIC
-        )
-        with self._builder(graph, on_progress) as builder:
-            return builder.build(Precision.INT8)
+        scales = self._folder / f"tensorrt-{feed.key[:16]}.scales"
+        builder = self._builder(self._graph, on_progress, scales)
+        if not builder.wants_quantized_graph:
+            return builder.build_int8(feed, head_in_fp16=head_in_float)
+        scheme = QuantizationScheme.SYMMETRIC
+        graph = quantize(self._graph, feed, head_in_float, on_progress, scheme)
+        return self._builder(graph, on_progress).build(Precision.INT8)
 
     def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
         """Loads an engine that was built here and warms it up."""
@@ -104,14 +99,21 @@ class TensorRtToolchain:
         """Lets the GPU go; every engine must be closed by then."""
         self._context.close()
 
-    @contextlib.contextmanager
-    def _builder(self, graph: DeployedGraph, on_progress: OnProgress) -> Iterator[TensorRtBuilder]:
+    def _builder(
+        self, graph: DeployedGraph, on_progress: OnProgress, scales: Optional[Path] = None
+    ) -> TensorRtBuilder:
         """A builder that remembers what earlier ones measured."""
         timings = self._folder / TIMING_CACHE
-        caches = BuildCaches(timing=_read(timings))
+
+        def keep(caches: BuildCaches) -> None:
+            _write(timings, caches.timing)
+            if scales is not None:
+                _write(scales, caches.calibration)
+
+        calibration = b"" if scales is None else _read(scales)
+        caches = BuildCaches(_read(timings), calibration, keep)
         options = BuildOptions.of(self._config, self._max_batch, self._free_bytes())
-        yield TensorRtBuilder(graph, options, self._context, on_progress, caches)
-        _write(timings, caches.timing)
+        return TensorRtBuilder(graph, options, self._context, on_progress, caches)
 
     def _free_bytes(self) -> int:
         with self._context.current():

@@ -35,6 +35,10 @@ class Toolchain(Protocol):
         """All of the backend that decides what an engine is."""
 
     @property
+    def method(self) -> CalibrationMethod:
+        """How value ranges come out of calibration images, where the config does not say."""
+
+    @property
     def first(self) -> Precision:
         """The precision that serves first, while a lower one is being made."""
 

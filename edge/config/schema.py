@@ -173,9 +173,10 @@ class CalibrationConfig(Section):
         description="Folder of .jpg, .png or .bmp frames of these cameras, relative to this file; "
         "500 or more. Without it nothing runs in INT8.",
     )
-    method: CalibrationMethod = Field(
-        CalibrationMethod.ENTROPY,
-        description="entropy suits most networks; minmax cuts nothing off.",
+    method: Optional[CalibrationMethod] = Field(
+        None,
+        description="entropy cuts rare values off, minmax nothing. Default: entropy on tensorrt, "
+        "minmax on onnxruntime.",
     )
     batch: int = Field(8, ge=1, le=64, description="Images of one calibration batch.")
     holdout: float = Field(

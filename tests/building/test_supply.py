@@ -233,14 +233,20 @@ def test_progress_is_told_at_a_new_phase_and_then_once_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    ("done", "elapsed_s", "expected"),
+    ("done", "began_at", "elapsed_s", "expected"),
     [
-        (None, 10.0, None),
-        (0.049, 10.0, None),
-        (0.05, 10.0, 190.0),
-        (0.5, 10.0, 10.0),
-        (1.0, 9.0, 0.0),
+        (None, 0.0, 10.0, None),
+        (0.049, 0.0, 10.0, None),
+        (0.05, 0.0, 10.0, 190.0),
+        (0.5, 0.0, 10.0, 10.0),
+        (1.0, 0.0, 9.0, 0.0),
+        # A phase that takes over at two fifths has not done them itself.
+        (0.44, 0.4, 10.0, None),
+        (0.6, 0.4, 10.0, 20.0),
     ],
 )
-def test_eta(done: Optional[float], elapsed_s: float, expected: Optional[float]) -> None:
-    assert eta(done, elapsed_s) == (None if expected is None else pytest.approx(expected))
+def test_eta(
+    done: Optional[float], began_at: float, elapsed_s: float, expected: Optional[float]
+) -> None:
+    wanted = None if expected is None else pytest.approx(expected)
+    assert eta(done, began_at, elapsed_s) == wanted
