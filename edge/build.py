@@ -15,6 +15,7 @@ from edge.building.plan import STORE_NAME, BuildPlan
 from edge.building.supply import EngineSupply, open_supply
 from edge.clock import SystemClock
 from edge.config.schema import Config
+from edge.errors import ConfigError
 from edge.health.machine import read_machine
 from edge.inference.engine import Engine
 from edge.records import EngineInfo, EngineState, EngineStatus
@@ -40,7 +41,8 @@ class Build:
     def lines(self) -> Iterator[str]:
         """What happens, as it does; ends early on `stop`.
 
-        Raises BuildError, ModelError or ConfigError where nothing can serve.
+        Raises BuildError, ModelError or ConfigError where nothing can serve, and ConfigError in the
+        end where the user must change something for the wanted engine.
         """
         config = self._config
         graph = deploy(config.model.path, config.model)
@@ -77,8 +79,10 @@ class Build:
         yield from self._loaded(supply.load(supplied))
         supply.serves(supplied.precision)
         for better in supply.improvements():
-            yield from self._loaded(supply.load(better))
-            supply.serves(better.precision)
+            engine = supply.load_better(better)
+            if engine is not None:
+                yield from self._loaded(engine)
+                supply.serves(better.precision)
 
     def _loaded(self, engine: Engine) -> Iterator[str]:
         """Says of an engine that it can serve; loading was the proof."""
@@ -97,12 +101,16 @@ class Build:
             return
         for report in supply.reports.values():
             yield from report.lines()
-        if self._status is not None and self._status.message:
+        failure = supply.failure
+        must_change = isinstance(failure, ConfigError)
+        if self._status is not None and self._status.message and not must_change:
             yield f"but       {self._status.message}"
         if self._served is not None:
             took_s = time.monotonic() - self._began_s
             folder = self._config.device.state_dir / STORE_NAME
             yield f"serves    {self._served.precision}, after {took_s:.0f} s; engines in {folder}"
+        if isinstance(failure, ConfigError):
+            raise failure
 
     def _on_status(self, status: EngineStatus) -> None:
         self._status = status

@@ -92,7 +92,8 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Builds what `edge run` will serve: a float engine first, then, where "
         "calibration.folder is given, an INT8 engine, which serves only if the gate finds it as "
         "good. What was built before and still fits is used again. The daemon does the same by "
-        "itself; this shows it, and leaves it ready. Exit code 0 says that something can serve.",
+        "itself; this shows it, and leaves it ready. Exit code 0 says that something can serve, 78 "
+        "that something must be changed first, or that INT8 cannot be had without.",
     )
     _add_config(build)
     build.add_argument("--json", action="store_true", help="print one object instead of lines")
@@ -295,11 +296,13 @@ def _build(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.config.load import load
 
     build = Build(load(arguments.config, os.environ), stop)
-    for line in build.lines():
-        if not arguments.json:
-            print(line, flush=True)
-    if arguments.json:
-        print(json.dumps(build.summary()))
+    try:
+        for line in build.lines():
+            if not arguments.json:
+                print(line, flush=True)
+    finally:
+        if arguments.json:
+            print(json.dumps(build.summary()))
     return 0
 
 

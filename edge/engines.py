@@ -59,7 +59,10 @@ class Engines:
             for supplied in self._supply.improvements():
                 if self._stop.is_set():
                     return
-                exchange(self._supply.load(supplied))
+                engine = self._supply.load_better(supplied)
+                if engine is None:
+                    continue
+                exchange(engine)
                 self._supply.serves(supplied.precision)
                 log.info("%s serves from here on", supplied.precision.value)
 

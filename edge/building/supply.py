@@ -57,7 +57,7 @@ class EngineSupply:
     """Finds or makes engines of one graph, and tells `on_status` all about it.
 
     `first` gives what can serve soonest; `improvements` what should take over from it. `reports`
-    are the gate's, of the engines that were looked at.
+    are the gate's, of the engines that were looked at; `failure` is what ended the improvements.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class EngineSupply:
         self._clock = clock
         self._status = EngineStatus(EngineState.LOADING, wanted)
         self.reports: Dict[Precision, GateReport] = {}
+        self.failure: Optional[EdgeError] = None
         self._told_ns = 0
         self._phase_began_ns = 0
         self._phase_began_at = 0.0
@@ -115,6 +116,15 @@ class EngineSupply:
         """Loads an engine and warms it up. Raises EngineError."""
         return self._toolchain.load(supplied.data, supplied.precision)
 
+    def load_better(self, supplied: Supplied) -> Optional[Engine]:
+        """Loads an improvement; None where it cannot be, which is told: what serves goes on."""
+        try:
+            return self.load(supplied)
+        except EdgeError as error:
+            log.error("the %s engine cannot serve: %s", supplied.precision.value, error)
+            self._tell(message=f"the {supplied.precision.value} engine cannot serve: {error}")
+            return None
+
     def close(self) -> None:
         """Lets the device go, once every engine is closed."""
         self._toolchain.close()
@@ -135,6 +145,7 @@ class EngineSupply:
             yield from self._make_int8()
         except EdgeError as error:
             log.warning("no better engine: %s", error)
+            self.failure = error
             self._tell(message=str(error))
         finally:
             self._tell(state=EngineState.SERVING, progress=None, eta_s=None)

@@ -17,6 +17,8 @@ class EngineSeat:
     def __init__(self, engine: ChunkedEngine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
+        # Held by who is next: under load the lock alone goes to whoever held it last.
+        self._turn = threading.Lock()
 
     @property
     def engine(self) -> ChunkedEngine:
@@ -25,11 +27,15 @@ class EngineSeat:
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Runs frames uint8 [n, H, W, 3] of any n; float32 [n, K, 6]. Raises EngineError."""
-        with self._lock:
+        with self._turn:
+            self._lock.acquire()
+        try:
             return self._engine.infer(frames)
+        finally:
+            self._lock.release()
 
     def exchange(self, engine: ChunkedEngine) -> ChunkedEngine:
         """Seats another engine once the running batch is done; the one before, to be closed."""
-        with self._lock:
+        with self._turn, self._lock:
             before, self._engine = self._engine, engine
         return before

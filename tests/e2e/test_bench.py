@@ -54,5 +54,5 @@ def test_the_daemon_uses_the_choice(
     assert batchings() == [{"target": 5, "target_source": "bench"}]
     daemon.signal(signal.SIGTERM)
     assert daemon.wait() == 0, daemon.stderr
-    assert "a batch is full at 5 frames (tuned)" in daemon.stderr
+    assert "a batch is full at 5 frames (bench)" in daemon.stderr
     assert "WARNING" not in daemon.stderr
