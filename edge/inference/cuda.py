@@ -123,6 +123,7 @@ class Context(_Closing):
     def __init__(self, device: int = 0) -> None:
         self.driver = _Driver()
         self._pycuda = _import_pycuda()
+        self._pinned: Dict[int, PinnedArray] = {}
         with self.translated():
             self._pycuda.init()
             self._device = self._pycuda.Device(device)
@@ -182,6 +183,22 @@ class Context(_Closing):
         with self.translated():
             free, total = self._pycuda.mem_get_info()
         return MemoryInfo(int(free), int(total))
+
+    def register(self, array: PinnedArray) -> None:
+        """Lets `pinned_at` find an array, until it is forgotten."""
+        self._pinned[array.pointer] = array
+
+    def forget(self, array: PinnedArray) -> None:
+        """Lets `pinned_at` find an array no more."""
+        self._pinned.pop(array.pointer, None)
+
+    def pinned_at(self, address: int, nbytes: int) -> Optional[Tuple[PinnedArray, int]]:
+        """The pinned array that holds these bytes, and their offset in it; None where none does."""
+        for array in list(self._pinned.values()):  # a handful: one per slot of the ring
+            offset = address - array.pointer
+            if offset >= 0 and offset + nbytes <= array.nbytes:
+                return array, offset
+        return None
 
     def close(self) -> None:
         """Gives the context back; may be called again."""
@@ -264,6 +281,7 @@ class PinnedArray(_Closing):
         self._is_mapped = is_mapped
         self.pointer = int(self.array.ctypes.data)
         self.nbytes = int(self.array.nbytes)
+        context.register(self)
 
     @property
     def device_pointer(self) -> int:
@@ -277,6 +295,7 @@ class PinnedArray(_Closing):
         """Frees it; may be called again."""
         allocation, self._allocation = self._allocation, None
         if allocation is not None:
+            self._context.forget(self)
             # Nobody should read freed memory through the attribute.
             self.array = np.empty(0, self.array.dtype)
             with self._context.translated():

@@ -11,6 +11,13 @@ from edge.geometry import Image
 from edge.records import EngineInfo
 
 
+class Pending(Protocol):
+    """A batch that an engine works on."""
+
+    def wait(self) -> NDArray[np.float32]:
+        """Waits for its detections, once: float32 [n, K, 6]; raises EngineError."""
+
+
 class Engine(Protocol):
     """A deployed graph, loaded and warm."""
 

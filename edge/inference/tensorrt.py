@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from edge.config.schema import Precision
 from edge.errors import ConfigError, EngineError, EngineOutOfMemory
 from edge.geometry import Image
-from edge.inference.cuda import Context, DeviceBuffer, Event, PinnedArray, Stream
+from edge.inference.cuda import Context, Stream
+from edge.inference.engine import Pending
+from edge.inference.overlap import IN_FLIGHT, Launched, OverlapLoop
 from edge.inference.tensorrt_log import TensorRtLog, as_logger
 from edge.records import EngineInfo
 
@@ -150,11 +152,13 @@ class TensorRtProgram:
 
 
 class TensorRtEngine:
-    """Runs one batch after the other: up, through, down. Any one thread at a time.
+    """Runs batches, two at a time on the device: one computes while the next goes up.
 
-    It keeps `context` current only while it works, and does not close it. Raises ConfigError
-    without TensorRT, else as TensorRtProgram.
+    One thread launches, any other collects. It keeps `context` current only while it works, and
+    does not close it. Raises ConfigError without TensorRT, else as TensorRtProgram.
     """
+
+    in_flight = IN_FLIGHT
 
     def __init__(
         self,
@@ -170,9 +174,9 @@ class TensorRtEngine:
             self._program = TensorRtProgram(plan, context, dla_core)
             made.callback(self._program.close)
             self._max_batch = self._program.max_batch
-            self._is_static = self._program.is_static
             self._input_wh = self._program.input_wh
-            self._make_buffers(made)
+            self._loop = OverlapLoop(context, self._program, self.in_flight)
+            made.callback(self._loop.close)
             self._owned: Optional[ExitStack] = made.pop_all()
         try:
             self._warm_up()
@@ -197,8 +201,11 @@ class TensorRtEngine:
         """Width and height of a frame in pixels."""
         return self._input_wh
 
-    def infer(self, frames: Image) -> NDArray[np.float32]:
-        """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
+    def launch(self, frames: Image) -> Pending:
+        """Queues frames uint8 [n, H, W, 3] BGR, untouched until `wait` has given their detections.
+
+        Waits itself where `in_flight` batches are out.
+        """
         width, height = self._input_wh
         if frames.shape[1:] != (height, width, 3) or not 1 <= len(frames) <= self._max_batch:
             raise ValueError(
@@ -208,45 +215,19 @@ class TensorRtEngine:
             if self._owned is None:
                 raise EngineError("the engine is closed")
             with self._context.current():
-                return self._infer(frames)
+                return _Launched(self._context, self._loop.launch(frames))
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
+        return self.launch(frames).wait()
 
     def close(self) -> None:
-        """Frees what the engine holds; it cannot infer afterwards. May be called again."""
+        """Frees what the engine holds, once all that was launched is collected; may be repeated."""
         with self._lock:
             owned, self._owned = self._owned, None
             if owned is not None:
                 with self._context.current():
                     owned.close()
-
-    def _make_buffers(self, made: ExitStack) -> None:
-        width, height = self._input_wh
-        frames_shape = (self._max_batch, height, width, 3)
-        detections_shape = (self._max_batch, self._program.candidates, 6)
-        context = self._context
-        self._frames = made.enter_context(PinnedArray(context, frames_shape, np.uint8))
-        self._frames.array[...] = 0  # a static engine also runs the rows that nobody filled
-        self._detections = made.enter_context(PinnedArray(context, detections_shape, np.float32))
-        self._gpu_frames = made.enter_context(DeviceBuffer(context, self._frames.nbytes))
-        self._gpu_detections = made.enter_context(DeviceBuffer(context, self._detections.nbytes))
-        self._stream = made.enter_context(Stream(context))
-        self._done = made.enter_context(Event(context))
-        # Closed first: no memory goes while work that uses it is still queued.
-        made.callback(self._stream.synchronize)
-
-    def _infer(self, frames: Image) -> NDArray[np.float32]:
-        count = len(frames)
-        rows = self._max_batch if self._is_static else count
-        upload_bytes = rows * (self._frames.nbytes // self._max_batch)
-        download_bytes = count * (self._detections.nbytes // self._max_batch)
-        gpu_frames, gpu_detections = self._gpu_frames.pointer, self._gpu_detections.pointer
-        self._frames.array[:count] = frames
-        self._stream.upload(gpu_frames, self._frames, upload_bytes)
-        self._program.enqueue(rows, gpu_frames, gpu_detections, self._stream)
-        self._stream.download(self._detections, gpu_detections, download_bytes)
-        self._stream.record(self._done)
-        self._done.synchronize()
-        detections: NDArray[np.float32] = self._detections.array[:count].copy()
-        return detections
 
     def _warm_up(self) -> None:
         """Runs blank frames, so that the first real one neither waits nor finds a fault."""
@@ -258,6 +239,18 @@ class TensorRtEngine:
                     f"the engine gives no numbers (NaN) for {count} blank frame(s) in "
                     f"{self._precision.value}: the weights are damaged, or too large for it"
                 )
+
+
+class _Launched:
+    """A batch of the loop, collected wherever the context is made current."""
+
+    def __init__(self, context: Context, launched: Launched) -> None:
+        self._context = context
+        self._launched = launched
+
+    def wait(self) -> NDArray[np.float32]:
+        with self._context.current():
+            return self._launched.wait()
 
 
 def import_tensorrt() -> ModuleType:

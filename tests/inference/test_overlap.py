@@ -1,0 +1,203 @@
+"""The overlap loop on a CUDA that does nothing before somebody waits for it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from edge.errors import CudaError, EngineError
+from edge.inference.cuda import Context, PinnedArray, Stream
+from edge.inference.overlap import IN_FLIGHT, Launched, OverlapLoop
+from tests.inference.host_cuda import POISON, HostCuda
+
+WIDTH, HEIGHT, CANDIDATES, MAX_BATCH = 4, 3, 2, 4
+FRAME_BYTES = WIDTH * HEIGHT * 3
+
+
+class Sums:
+    """A program whose detections are the sums of each frame's pixels; knows CUDA's rules."""
+
+    max_batch = MAX_BATCH
+    input_wh = (WIDTH, HEIGHT)
+    candidates = CANDIDATES
+
+    def __init__(self, host: HostCuda, *, is_static: bool = False) -> None:
+        self._host = host
+        self.is_static = is_static
+        self.rows: List[int] = []
+        self.bound: Dict[int, int] = {}
+        self.fails = False
+
+    def enqueue(
+        self, rows: int, frames_pointer: int, detections_pointer: int, stream: Stream
+    ) -> None:
+        if self.fails:
+            raise EngineError("the device fell off the bus")
+        assert detections_pointer not in self.bound, "an address is bound while it is in flight"
+        self.bound[detections_pointer] = rows
+        self.rows.append(rows)
+
+        def run() -> None:
+            frames = self._host.bytes_at(frames_pointer, rows * FRAME_BYTES).reshape(rows, -1)
+            out = self._host.bytes_at(detections_pointer, rows * CANDIDATES * 24)
+            out[:] = sums(frames).view(np.uint8).ravel()
+            del self.bound[detections_pointer]
+
+        self._host.enqueue(stream.handle, run)
+
+
+def sums(frames: NDArray[Any]) -> NDArray[np.float32]:
+    total = frames.reshape(len(frames), -1).astype(np.float32).sum(axis=1)
+    return np.repeat(total, CANDIDATES * 6).reshape(len(frames), CANDIDATES, 6)
+
+
+@contextmanager
+def loop_of(*, is_static: bool = False) -> Iterator[Tuple[OverlapLoop, Sums, Context, HostCuda]]:
+    host = HostCuda()
+    with host.context() as context, context.current():
+        program = Sums(host, is_static=is_static)
+        loop = OverlapLoop(context, program)
+        try:
+            yield loop, program, context, host
+        finally:
+            loop.close()
+            loop.close()
+
+
+def frames_of(count: int, seed: int) -> NDArray[np.uint8]:
+    shape = (count, HEIGHT, WIDTH, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def slot_of(context: Context, rows: int = MAX_BATCH) -> PinnedArray:
+    return PinnedArray(context, (rows, HEIGHT, WIDTH, 3), np.uint8)
+
+
+class Traffic:
+    """Launches batches and collects them in order, at most `IN_FLIGHT` out at once."""
+
+    def __init__(self, loop: OverlapLoop, context: Context) -> None:
+        self._loop = loop
+        self._slots = [slot_of(context) for _ in range(IN_FLIGHT)]
+        self._out: List[Tuple[Launched, NDArray[np.float32], Optional[PinnedArray]]] = []
+
+    def launch(self, frames: NDArray[np.uint8], *, is_pinned: bool) -> None:
+        if len(self._out) == IN_FLIGHT:
+            self.collect()
+        slot = self._slots.pop() if is_pinned else None
+        given_frames = frames.copy()
+        if slot is not None:
+            given_frames = slot.array[: len(frames)]
+            given_frames[...] = frames
+        self._out.append((self._loop.launch(given_frames), sums(frames), slot))
+        if slot is None:
+            given_frames[...] = POISON  # ordinary memory was copied at once
+
+    def collect(self) -> None:
+        launched, expected, slot = self._out.pop(0)
+        np.testing.assert_array_equal(launched.wait(), expected)
+        if slot is not None:
+            slot.array[...] = POISON  # its next frames are being drawn
+            self._slots.append(slot)
+
+    def end(self) -> None:
+        while self._out:
+            self.collect()
+        for slot in self._slots:
+            slot.close()
+
+
+steps = st.lists(
+    st.tuples(st.integers(1, MAX_BATCH), st.booleans(), st.booleans()), min_size=1, max_size=40
+)
+
+
+@given(steps=steps, is_static=st.booleans())
+def test_every_batch_gets_its_own_detections(
+    steps: List[Tuple[int, bool, bool]], is_static: bool
+) -> None:
+    """Batches of mixed sizes, from pinned slots and from ordinary memory, collected late."""
+    with loop_of(is_static=is_static) as (loop, program, context, _):
+        traffic = Traffic(loop, context)
+        for number, (count, is_pinned, is_late) in enumerate(steps):
+            traffic.launch(frames_of(count, number), is_pinned=is_pinned)
+            if not is_late:
+                traffic.collect()
+        traffic.end()
+        assert set(program.rows) <= ({MAX_BATCH} if is_static else set(range(1, MAX_BATCH + 1)))
+
+
+def test_the_next_upload_waits_for_nothing() -> None:
+    """Two batches are out before the first is asked for; uploads are alone on their stream."""
+    with loop_of() as (loop, program, _, host):
+        first, second = frames_of(2, 1), frames_of(3, 2)
+        a, b = loop.launch(first), loop.launch(second)
+        assert program.rows == [2, 3]
+        queues = sorted(len(queue) for queue in host.queues.values())
+        assert queues == [2, 6]  # two uploads; twice: wait, compute, download
+        np.testing.assert_array_equal(a.wait(), sums(first))
+        np.testing.assert_array_equal(b.wait(), sums(second))
+
+
+def test_pinned_frames_go_up_from_where_they_are() -> None:
+    with loop_of() as (loop, _, context, _), slot_of(context, 8) as slot:
+        slot.array[...] = frames_of(8, 3)
+        launched = loop.launch(slot.array[4:7])
+        slot.array[5] = 9  # not allowed, and seen for that very reason: nothing was copied yet
+        np.testing.assert_array_equal(launched.wait(), sums(slot.array[4:7]))
+
+
+def test_a_third_batch_waits_for_the_first_to_be_collected() -> None:
+    with loop_of() as (loop, _, context, _):
+        out: SimpleQueue[Launched] = SimpleQueue()
+        launched: List[int] = []
+
+        def launch() -> None:
+            with context.current():
+                for number in range(10):
+                    out.put(loop.launch(frames_of(1, number)))
+                    launched.append(number)
+
+        thread = threading.Thread(target=launch)
+        thread.start()
+        for number in range(10):
+            np.testing.assert_array_equal(out.get(timeout=20).wait(), sums(frames_of(1, number)))
+            assert len(launched) <= number + 1 + IN_FLIGHT
+        thread.join(20)
+        assert launched == list(range(10))
+
+
+def test_what_cannot_be_queued_leaves_room_for_the_next() -> None:
+    with loop_of() as (loop, program, _, _):
+        for _ in range(2 * IN_FLIGHT):
+            program.fails = True
+            with pytest.raises(EngineError, match="fell off the bus"):
+                loop.launch(frames_of(1, 1))
+            program.fails = False
+            frames = frames_of(2, 2)
+            np.testing.assert_array_equal(loop.launch(frames).wait(), sums(frames))
+
+
+def test_an_error_of_the_device_comes_out_at_the_wait() -> None:
+    with loop_of() as (loop, _, _, host):
+        launched = loop.launch(frames_of(1, 1))
+        host.fail["cuEventSynchronize"] = CudaError("CUDA_ERROR_LAUNCH_FAILED", "x")
+        with pytest.raises(CudaError, match="LAUNCH_FAILED"):
+            launched.wait()
+        host.fail.clear()
+
+
+def test_detections_are_asked_for_once() -> None:
+    with loop_of() as (loop, _, _, _):
+        launched = loop.launch(frames_of(1, 1))
+        launched.wait()
+        with pytest.raises(EngineError, match="twice"):
+            launched.wait()
