@@ -137,10 +137,10 @@ class Bench:
         plan = BuildPlan.of(config, module)
         supply = open_supply(plan, graph, lambda status: None, SystemClock(), stop)
         with contextlib.closing(supply):
-            supplied = supply.first()
-            if supplied is None:
+            opened = supply.open_first(stop)
+            if opened is None:
                 return
-            with contextlib.closing(supply.load(supplied)) as engine:
+            with contextlib.closing(opened[1]) as engine:
                 cap, _ = batch_cap(engine.info.max_batch, config.engine.max_batch, module)
                 info = dataclasses.replace(engine.info, max_batch=cap)
                 yield Subject(graph, info, self._gauges.rss_mb() - before_mb)

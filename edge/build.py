@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Optional
 from edge import __version__
 from edge.building.graph import deploy
 from edge.building.plan import STORE_NAME, BuildPlan
-from edge.building.supply import EngineSupply, open_supply
+from edge.building.supply import HIT, EngineSupply, open_supply
 from edge.clock import SystemClock
 from edge.config.schema import Config
 from edge.errors import ConfigError
@@ -52,7 +52,10 @@ class Build:
         supply = open_supply(plan, graph, self._on_status, SystemClock(), self._stop)
         self._supply = supply
         with contextlib.closing(supply):
-            yield from self._work(supply)
+            try:
+                yield from self._work(supply)
+            finally:
+                self._progress.clear()
         yield from self._conclusion(supply)
 
     def summary(self) -> Dict[str, Any]:
@@ -66,18 +69,25 @@ class Build:
             "wanted": status and status.wanted.value,
             "serves": None if served is None else vars(served),
             "cache": {} if status is None else {p.value: why for p, why in status.cache.items()},
-            "gate": {p.value: report.model_dump(mode="json") for p, report in reports.items()},
+            "gate": {
+                p.value: report.model_dump(mode="json", by_alias=True)
+                for p, report in reports.items()
+            },
             "message": "" if status is None else status.message,
             "is_complete": not self._stop.is_set(),
             "seconds": round(time.monotonic() - self._began_s, 1),
         }
 
     def _work(self, supply: EngineSupply) -> Iterator[str]:
-        supplied = supply.first()
-        if supplied is None:
+        opened = supply.open_first(self._stop)
+        for precision, finding in supply.status.cache.items():
+            if finding != HIT:
+                yield f"cache     {precision.value}: {finding}"
+        if opened is None:
             return
-        yield from self._loaded(supply.load(supplied))
-        supply.serves(supplied.precision)
+        serving, first = opened
+        yield from self._loaded(first)
+        supply.serves(serving)
         for better in supply.improvements():
             engine = supply.load_better(better)
             if engine is not None:
@@ -95,22 +105,20 @@ class Build:
         )
 
     def _conclusion(self, supply: EngineSupply) -> Iterator[str]:
-        self._progress.clear()
         if self._stop.is_set():
             yield "interrupted: what was finished is kept"
             return
         for report in supply.reports.values():
             yield from report.lines()
-        failure = supply.failure
-        must_change = isinstance(failure, ConfigError)
+        must_change = isinstance(supply.failure, ConfigError)
         if self._status is not None and self._status.message and not must_change:
             yield f"but       {self._status.message}"
         if self._served is not None:
             took_s = time.monotonic() - self._began_s
             folder = self._config.device.state_dir / STORE_NAME
             yield f"serves    {self._served.precision}, after {took_s:.0f} s; engines in {folder}"
-        if isinstance(failure, ConfigError):
-            raise failure
+        if supply.failure is not None and must_change:
+            raise supply.failure
 
     def _on_status(self, status: EngineStatus) -> None:
         self._status = status

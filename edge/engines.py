@@ -43,11 +43,10 @@ class Engines:
 
     def first(self) -> Optional[Engine]:
         """The engine to start with, built if need be; None where told to stop meanwhile."""
-        supplied = self._supply.first()
-        if supplied is None or self._stop.is_set():
+        opened = self._supply.open_first(self._stop)
+        if opened is None:
             return None
-        engine = self._supply.load(supplied)
-        self._serving = supplied.precision
+        self._serving, engine = opened
         return engine
 
     def improve(self, exchange: Callable[[Engine], None], on_failure: OnFailure) -> None:

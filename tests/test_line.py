@@ -49,12 +49,14 @@ class Cramped:
 class Plant:
     """A line with synthetic cameras, and what it tells."""
 
-    def __init__(self, folder: Path, cameras: int, engine: MakeEngine, **batching: Any) -> None:
+    def __init__(
+        self, folder: Path, cameras: int, engine: MakeEngine, *, fps: float = 10, **batching: Any
+    ) -> None:
         shared = [
-            {"name": f"cam{n}", "uri": f"synthetic://{n}?size=96x64", "fps": 10}
+            {"name": f"cam{n}", "uri": f"synthetic://{n}?size=96x64", "fps": fps}
             for n in range(cameras)
         ]
-        priority = {"name": "gate", "uri": "synthetic://9?size=96x64", "fps": 10, "priority": True}
+        priority = {"name": "gate", "uri": "synthetic://9?size=96x64", "fps": fps, "priority": True}
         config = Config.model_validate(
             {
                 "device": {"state_dir": folder},
@@ -74,7 +76,7 @@ class Plant:
             lambda thread, error: self.failures.append(f"{thread}: {error}"),
             self.caps.append,
         )
-        graph = deploy(config.model.path, config.model)
+        graph = self.graph = deploy(config.model.path, config.model)
         detector = Detector(graph, engine(graph, config.engine))
         self.line = Line(config, folder, detector, SystemClock(), hooks, LineOptions())
 

@@ -16,6 +16,7 @@ from edge.errors import BuildError, ConfigError
 from edge.records import OnProgress
 
 _POLL_S = 0.1
+_GRACE_S = 0.5
 
 
 def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
@@ -28,6 +29,7 @@ def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
+        start_new_session=True,  # Ctrl-C is the parent's to answer
     ) as process:
         with _killed_on(stop, process):
             last = _converse(process, job, on_progress)
@@ -35,7 +37,8 @@ def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
                 process.wait()
         # It has nothing to lose: what it made is on the disk, what it did not leaves nothing.
         process.kill()
-    if stop.is_set():
+    # A signal to the whole service may end the worker a moment before it is heard here.
+    if stop.wait(_GRACE_S if last is None else 0.0):
         return False
     if last is None:
         raise BuildError(_obituary(process.returncode))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import numpy as np
 import onnx
@@ -29,6 +29,15 @@ def constants_of(graph: onnx.GraphProto) -> Dict[str, onnx.TensorProto]:
             elif attribute.name in _PLAIN:
                 found[node.output[0]] = numpy_helper.from_array(_plain_value(attribute))
     return found
+
+
+def first_nan(graph: onnx.GraphProto) -> Optional[str]:
+    """The first constant that holds what is no number; None where all are."""
+    for name, tensor in constants_of(graph).items():
+        values = numpy_helper.to_array(tensor)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            return name
+    return None
 
 
 def _plain_value(attribute: onnx.AttributeProto) -> NDArray[Any]:

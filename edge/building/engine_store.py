@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import IO, Callable, Iterator, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +20,9 @@ from edge.errors import ConfigError
 log = logging.getLogger(__name__)
 
 _LARGEST_MANIFEST_BYTES = 4 * 2**20
+
+# Held by the process that builds; the kernel takes it from one that dies.
+_LOCK_NAME = "lock"
 
 
 class Manifest(BaseModel):
@@ -67,6 +71,32 @@ class EngineStore:
         except OSError as error:
             return Miss(f"cannot be read: {error.strerror}")
 
+    @contextlib.contextmanager
+    def alone(self, on_wait: Callable[[], None]) -> Iterator[bool]:
+        """Keeps other processes from making engines here meanwhile; True where one just did.
+
+        Two builds at once would want twice the memory, and time their kernels wrong. Calls
+        `on_wait` before it waits. Raises ConfigError where nothing could be kept: better now than
+        after a long build.
+        """
+        with contextlib.ExitStack() as held:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context((self.folder / _LOCK_NAME).open("w", encoding="ascii"))
+                has_waited = not _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if has_waited:
+                    on_wait()
+                    _lock(file, fcntl.LOCK_EX)
+                self._check_writable()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            yield has_waited
+
+    def _check_writable(self) -> None:
+        probe = self.folder / "probe"
+        replace_bytes(probe, b"")
+        probe.unlink()
+
     def save(
         self,
         fingerprint: Fingerprint,
@@ -99,12 +129,15 @@ class EngineStore:
             name = f"{slot}.json" if manifest.file else f"{slot}.refused.json"
             replace_text(self.folder / name, manifest.model_dump_json(by_alias=True))
         except OSError as error:
-            raise ConfigError(
-                f"cannot keep the engine in {self.folder}: {error.strerror}; "
-                "free disk space or correct device.state_dir"
-            ) from error
+            raise self._unwritable(error) from error
         self._sweep(slot, manifest)
         return manifest
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"cannot keep the engine in {self.folder}: {error.strerror}; "
+            "free disk space or correct device.state_dir"
+        )
 
     def _find(self, wanted: Fingerprint) -> Union[Hit, Miss]:
         slot = _slot(wanted)
@@ -162,3 +195,12 @@ def _read_manifest(path: Path) -> Manifest:
 
 def _slot(fingerprint: Fingerprint) -> str:
     return f"{fingerprint.backend.name}-{fingerprint.precision.value}"
+
+
+def _lock(file: IO[str], how: int) -> bool:
+    """Takes the lock; False where another process has it and `how` says not to wait."""
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    return True

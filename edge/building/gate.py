@@ -30,6 +30,11 @@ Truth = Sequence[Optional[Detections]]
 # Rounding in the sums must not turn a loss of exactly `max_loss` into a failure.
 _ROUNDING = 1e-9
 
+# AP only asks in which order the boxes come and whether they overlap by half: an engine whose every
+# score has fallen below what is reported, or whose boxes have all slipped, loses nothing of it.
+_REPORTED_CHANGE = 0.05
+_LEAST_MEAN_IOU = 0.75
+
 # What is worth a person's look even where the AP forgives it.
 _NOTED_SCORE_SHIFT = 0.05
 _NOTED_GAIN = 0.05
@@ -101,9 +106,10 @@ class Gate:
                 f", mAP50 loss {labelled.map50_loss:.4f} and mAP50-95 loss "
                 f"{labelled.map50_95_loss:.4f} over {labelled.boxes} true labels"
             )
-        is_good = max(losses) <= self.config.max_loss + _ROUNDING
-        verdict = Verdict.PASS if is_good else Verdict.FAIL
-        return verdict, f"{said}; gate.max_loss allows {self.config.max_loss:.4f}"
+        said += f"; gate.max_loss allows {self.config.max_loss:.4f}"
+        unseen = tuple(_unseen_by_ap(overall, self.config.max_loss))
+        is_good = max(losses) <= self.config.max_loss + _ROUNDING and not unseen
+        return (Verdict.PASS if is_good else Verdict.FAIL), "; ".join((said, *unseen))
 
     def _missing(self, reference: Predictions, boxes: int) -> str:
         images = len(reference.images)
@@ -195,6 +201,20 @@ def _fault(reference: Predictions, candidate: Predictions, label_count: int) -> 
     if label_count and not any(map(len, candidate.images)):
         return f"{candidate.name} finds no box on any of {images} images, where {seen}"
     return ""
+
+
+def _unseen_by_ap(overall: Agreement, max_loss: float) -> Iterator[str]:
+    """What makes an engine useless though it loses no AP; a large `max_loss` forgives it too."""
+    reported = overall.boxes - overall.lost + overall.gained
+    allowed = max(_REPORTED_CHANGE, max_loss)
+    if abs(reported - overall.boxes) > allowed * overall.boxes + _ROUNDING:
+        yield (
+            f"it reports {reported} boxes for these {overall.boxes}, and {allowed:.0%} more or "
+            "fewer may be"
+        )
+    least = min(_LEAST_MEAN_IOU, 1 - max_loss)
+    if overall.mean_iou is not None and overall.mean_iou < least:
+        yield f"its boxes overlap theirs by {overall.mean_iou:.2f}, at least {least:.2f} must be"
 
 
 def _notes(overall: Agreement, classes: Sequence[ClassAgreement], max_loss: float) -> Iterator[str]:

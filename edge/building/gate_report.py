@@ -84,6 +84,9 @@ class GateReport(Part):
     classes: Tuple[ClassAgreement, ...] = ()
     labelled: Optional[LabelledLoss] = None
     notes: Tuple[str, ...] = Field((), description="What a person should look at.")
+    evidence_sha256: str = Field(
+        "", description="Names images and limits, where the engine's fingerprint does not."
+    )
 
     @classmethod
     def from_json(cls, data: bytes) -> GateReport:

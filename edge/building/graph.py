@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from edge.building import onnx_file, opset
+from edge.building.constants import first_nan
 from edge.building.graph_writer import GraphWriter
 from edge.building.heads.head import Head
 from edge.building.heads.recognition import recognise
@@ -42,6 +43,11 @@ def deploy(path: Path, config: ModelConfig) -> DeployedGraph:
 def _deploy(path: Path, config: ModelConfig) -> DeployedGraph:
     source = onnx_file.read(path)
     model = source.model
+    damaged = first_nan(model.graph)
+    if damaged is not None:
+        raise ModelError(
+            f"the weights '{damaged}' hold no numbers (NaN): the model is damaged; export it again"
+        )
     _free_names(model.graph)
     metadata = read_metadata(model)
     network = inspect(model, config.input_wh)

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import Callable, ContextManager, NamedTuple, Optional, Union
 
 from edge.building.calibration import Images, folder_sha256, letterboxed, read_calibration
 from edge.building.calibration_lint import Expectations
@@ -36,6 +36,14 @@ class Built(NamedTuple):
 
     precision: Precision
     data: bytes
+
+
+class Split(NamedTuple):
+    """The calibration folder as it was when it was read; `key` is its place in a fingerprint."""
+
+    learnt_from: Images
+    held_out: Images
+    key: CalibrationKey
 
 
 class Trial(NamedTuple):
@@ -75,7 +83,21 @@ class Maker:
         ready = self._toolchain.ready(precision)
         if ready is not None:
             return Hit(ready)
-        return self._store.find(self._fingerprint(precision))
+        is_calibrated = precision is Precision.INT8
+        calibration = self._calibration_key(folder_sha256(self._folder)) if is_calibrated else None
+        return self._store.find(self._fingerprint(precision, calibration))
+
+    def is_up_to_date(self, report: GateReport) -> bool:
+        """False for a float engine's verdict by other images or limits than the present ones."""
+        key = self._calibration_key(folder_sha256(self._folder))
+        return report.evidence_sha256 == _evidence_sha256(key)
+
+    def alone(self, on_wait: Callable[[], None]) -> ContextManager[bool]:
+        """Makes engines here alone: True where it had to wait for another process that made some.
+
+        Raises ConfigError where what is made could not be kept.
+        """
+        return self._store.alone(on_wait)
 
     def make_float(self, precision: Precision, on_progress: OnProgress) -> None:
         """Makes a float engine and keeps it, not judged yet."""
@@ -83,31 +105,32 @@ class Maker:
 
     def judge_float(self, on_progress: OnProgress) -> None:
         """Judges the first engine by the exact one, and keeps the verdict with it."""
-        _, held_out = self._split()
-        trial = self._trial(held_out, on_progress)
+        split = self._split()
+        trial = self._trial(split.held_out, on_progress)
         first = self._float(self._toolchain.first, on_progress)
         exact = self._float(self._toolchain.exact, on_progress)
-        self._keep(first, self._verdict(trial, self._predictions(exact, trial), first))
+        report = self._verdict(trial, self._predictions(exact, trial), first)
+        evidence = {"evidence_sha256": _evidence_sha256(split.key)}
+        self._keep(first, report.model_copy(update=evidence))
 
     def make_int8(self, reference: Precision, on_progress: OnProgress) -> None:
         """Makes an INT8 engine; keeps it if it is as good as the reference, else the refusal.
 
         A failure is tried once more with more of the head in float.
         """
-        learnt_from, held_out = self._split()
-        trial = self._trial(held_out, on_progress)
+        split = self._split()
+        trial = self._trial(split.held_out, on_progress)
         expected = self._predictions(self._float(reference, on_progress), trial)
         for head_in_float in (False, True):
             data = self._toolchain.build_int8(
-                self._feed(learnt_from), on_progress, head_in_float=head_in_float
+                self._feed(split.learnt_from), on_progress, head_in_float=head_in_float
             )
             built = Built(Precision.INT8, data)
             report = self._verdict(trial, expected, built)
             log.info("%s%s", report.summary, " (more of the head in float)" * head_in_float)
             if report.verdict is not Verdict.FAIL:
                 break
-        is_good = report.verdict is Verdict.PASS
-        self._keep(built, report, is_refused=not is_good, head_in_float=head_in_float)
+        self._keep(built, report, split.key, head_in_float=head_in_float)
 
     def _float(self, precision: Precision, on_progress: OnProgress) -> Built:
         found = self.find(precision)
@@ -123,28 +146,32 @@ class Maker:
         self,
         built: Built,
         report: Optional[GateReport],
+        calibration: Optional[CalibrationKey] = None,
         *,
-        is_refused: bool = False,
         head_in_float: bool = False,
     ) -> None:
+        """Keeps an engine; of one that needed `calibration` only the refusal, unless it passed."""
+        is_good = calibration is None or (report is not None and report.verdict is Verdict.PASS)
         self._store.save(
-            self._fingerprint(built.precision),
+            # What it was made from, not what has come into the folder since.
+            self._fingerprint(built.precision, calibration),
             rfc3339(SystemClock().unix_ms()),
-            None if is_refused else built.data,
+            built.data if is_good else None,
             report,
             head_in_float=head_in_float,
         )
 
     # --- calibrating and judging --------------------------------------------------------------
 
-    def _split(self) -> Tuple[Images, Images]:
+    def _split(self) -> Split:
         expectations = Expectations(
             input_wh=self._graph.preprocessing.input_wh, class_count=len(self._graph.class_names)
         )
         images = read_calibration(self._folder, expectations)
         for note in images.notes:
             log.warning("calibration.folder: %s", note)
-        return images.split(self._calibration.holdout)
+        learnt_from, held_out = images.split(self._calibration.holdout)
+        return Split(learnt_from, held_out, self._calibration_key(images.sha256))
 
     def _feed(self, images: Images) -> CalibrationFeed:
         batch = self._graph.fixed_batch or self._calibration.batch
@@ -176,17 +203,19 @@ class Maker:
             log.warning("%s", error)  # a verdict without pictures is a verdict
         return trial.judge.compare(expected, found)
 
-    def _fingerprint(self, precision: Precision) -> Fingerprint:
+    def _fingerprint(
+        self, precision: Precision, calibration: Optional[CalibrationKey]
+    ) -> Fingerprint:
         return Fingerprint(
             precision=precision,
             graph=GraphKey.of(self._graph),
             backend=self._toolchain.key,
-            calibration=self._calibration_key() if precision is Precision.INT8 else None,
+            calibration=calibration,
         )
 
-    def _calibration_key(self) -> CalibrationKey:
+    def _calibration_key(self, images_sha256: str) -> CalibrationKey:
         return CalibrationKey(
-            images_sha256=folder_sha256(self._folder),
+            images_sha256=images_sha256,
             method=self._method,
             batch=self._calibration.batch,
             holdout=self._calibration.holdout,
@@ -203,3 +232,7 @@ class Maker:
         if self._calibration.folder is None:
             raise ConfigError("calibration.folder is not given: there is nothing to judge by")
         return self._calibration.folder
+
+
+def _evidence_sha256(key: CalibrationKey) -> str:
+    return hashlib.sha256(key.model_dump_json().encode()).hexdigest()

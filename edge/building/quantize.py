@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Dict, Iterator, Mapping, Set
 
-import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from edge.building import onnx_file
 from edge.building.activations import observe
-from edge.building.constants import constants_of
+from edge.building.constants import first_nan
 from edge.building.core import Core, assert_no_scale_behind, find_core, node_name, scaled_tensors
 from edge.building.float32 import widen
 from edge.building.qdq import QdqWriter
@@ -89,12 +87,11 @@ def _in_order(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _check_weights(graph: onnx.GraphProto) -> None:
-    for name, tensor in constants_of(graph).items():
-        values = numpy_helper.to_array(tensor)
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise BuildError(
-                f"the weights '{name}' hold no numbers (NaN): the model is damaged; export it again"
-            )
+    name = first_nan(graph)
+    if name is not None:
+        raise BuildError(
+            f"the weights '{name}' hold no numbers (NaN): the model is damaged; export it again"
+        )
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

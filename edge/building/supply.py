@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple, Union
 
 from edge.building.build_process import run_job
 from edge.building.engine_store import Hit, Miss
@@ -16,7 +16,7 @@ from edge.building.toolchain import Toolchain, wanted_precision
 from edge.building.worker import Job, Task
 from edge.clock import NS_PER_S, Clock
 from edge.config.schema import Precision
-from edge.errors import BuildError, EdgeError
+from edge.errors import BuildError, CudaError, EdgeError, EngineOutOfMemory
 from edge.inference.engine import Engine
 from edge.records import (
     BuildProgress,
@@ -78,6 +78,8 @@ class EngineSupply:
         self._status = EngineStatus(EngineState.LOADING, wanted)
         self.reports: Dict[Precision, GateReport] = {}
         self.failure: Optional[EdgeError] = None
+        self._unloadable: Dict[Precision, str] = {}
+        self._made_now: Set[Precision] = set()
         self._told_ns = 0
         self._phase_began_ns = 0
         self._phase_began_at = 0.0
@@ -100,6 +102,24 @@ class EngineSupply:
         if not self._run(Task.MAKE_FLOAT, precision):
             return None
         return Supplied(precision, self._made(precision))
+
+    def open_first(self, stop: threading.Event) -> Optional[Tuple[Precision, Engine]]:
+        """`first`, loaded; what was kept and cannot be loaded is made anew. None on `stop`.
+
+        Raises as `first`, and EngineError where even a new engine cannot be loaded.
+        """
+        while True:
+            supplied = self.first()
+            if supplied is None or stop.is_set():
+                return None
+            try:
+                return supplied.precision, self.load(supplied)
+            except EdgeError as error:
+                if not self._is_worth_making_anew(supplied.precision, error):
+                    raise
+                reason = f"cannot be loaded: {error}"
+                log.warning("the %s engine %s", supplied.precision.value, reason)
+                self._unloadable[supplied.precision] = reason
 
     def ready(self) -> Optional[Supplied]:
         """The best engine that needs no building; None where there is none. Raises ConfigError."""
@@ -156,25 +176,27 @@ class EngineSupply:
         is_asked = self._wanted is not Precision.FP32 and self._maker.has_evidence
         if first is exact or not is_asked:
             return
-        found = self._maker.find(first)
-        if isinstance(found, Hit) and found.gate is not None:
-            self._tell_gate(first, found.gate)
+        found = self._find(first)
+        gate = found.gate if isinstance(found, Hit) else None
+        if gate is not None and self._maker.is_up_to_date(gate):
+            self._tell_gate(first, gate)
             return
         if not self._run(Task.JUDGE_FLOAT, first):
             return
         self._made(first)
-        if self._float_precision() is exact:
-            log.error("%s loses accuracy, %s serves instead", first.value, exact.value)
-            yield Supplied(exact, self._made(exact))
+        trusted = self._float_precision()
+        if trusted is not self._status.serving:
+            log.warning("by the images at hand %s is to serve", trusted.value)
+            yield Supplied(trusted, self._made(trusted))
 
     def _make_int8(self) -> Iterator[Supplied]:
         if self._wanted is not Precision.INT8:
             return
-        found = self._maker.find(Precision.INT8)
+        found = self._find(Precision.INT8)
         if isinstance(found, Miss):
             if not self._run(Task.MAKE_INT8, self._float_precision()):
                 return
-            found = self._maker.find(Precision.INT8)
+            found = self._find(Precision.INT8)
         if isinstance(found, Miss):
             raise BuildError(f"the int8 engine was made but cannot be used: {found.reason}")
         if found.gate is not None:
@@ -187,12 +209,22 @@ class EngineSupply:
         first, exact = self._toolchain.first, self._toolchain.exact
         if self._wanted is Precision.FP32:
             return Precision.FP32
-        found = self._maker.find(first)
+        found = self._find(first)
         gate = found.gate if isinstance(found, Hit) else None
         return exact if gate is not None and gate.verdict is Verdict.FAIL else first
 
+    def _find(self, precision: Precision) -> Union[Hit, Miss]:
+        unloadable = self._unloadable.get(precision)
+        return self._maker.find(precision) if unloadable is None else Miss(unloadable)
+
+    def _is_worth_making_anew(self, precision: Precision, error: EdgeError) -> bool:
+        """True for a kept engine that the device refuses: another driver or library may be why."""
+        is_kept = self._toolchain.ready(precision) is None and precision not in self._made_now
+        # Neither of these says anything about the engine.
+        return is_kept and not isinstance(error, (EngineOutOfMemory, CudaError))
+
     def _look_for(self, precision: Precision) -> Optional[bytes]:
-        found = self._maker.find(precision)
+        found = self._find(precision)
         if isinstance(found, Miss):
             self._tell_cache(precision, found.reason)
             log.info("no %s engine to use again: %s", precision.value, found.reason)
@@ -204,7 +236,7 @@ class EngineSupply:
 
     def _made(self, precision: Precision) -> bytes:
         """What was just made; its verdict is told."""
-        found = self._maker.find(precision)
+        found = self._find(precision)
         if isinstance(found, Miss) or found.data is None:
             reason = found.reason if isinstance(found, Miss) else "refused"
             raise BuildError(f"the {precision.value} engine was made but cannot be used: {reason}")
@@ -218,6 +250,10 @@ class EngineSupply:
         if self._status.serving is not None:
             self._tell(state=EngineState.IMPROVING)
         is_done = self._run_task(task, precision, self._on_progress)
+        if is_done and task is not Task.JUDGE_FLOAT:
+            made = Precision.INT8 if task is Task.MAKE_INT8 else precision
+            self._made_now.add(made)
+            self._unloadable.pop(made, None)
         self._tell(progress=None, eta_s=None)
         return is_done
 

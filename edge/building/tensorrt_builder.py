@@ -146,6 +146,9 @@ class TensorRtBuilder:
         finally:
             # With the core's scales at hand it has no reason to ask, whether it then fails or not.
             if feeder.asked:
+                # Else every build to come would begin with them, and end here.
+                self.caches.calibration = b""
+                self.caches.keep(self.caches)
                 raise BuildError("TensorRT does not take the core's scales for the deployed graph")
 
     def _prepared(self, model: onnx.ModelProto, precision: Precision, meter: BuildMeter) -> Build:

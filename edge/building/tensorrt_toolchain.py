@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Optional
@@ -109,6 +110,7 @@ class TensorRtToolchain:
             _write(timings, caches.timing)
             if scales is not None:
                 _write(scales, caches.calibration)
+                _sweep(scales)
 
         calibration = b"" if scales is None else _read(scales)
         caches = BuildCaches(_read(timings), calibration, keep)
@@ -136,3 +138,13 @@ def _write(path: Path, data: bytes) -> None:
         replace_bytes(path, data)
     except OSError as error:
         log.warning("cannot keep %s: %s", path, error.strerror)
+
+
+def _sweep(scales: Path) -> None:
+    """Removes the scales of other images or models, and what a killed build left of its files."""
+    folder = scales.parent
+    for pattern in ("tensorrt-*.scales", "tensorrt-*.scales.*.tmp", f"{TIMING_CACHE}.*.tmp"):
+        for path in folder.glob(pattern):
+            if path != scales:
+                with contextlib.suppress(OSError):
+                    path.unlink()

@@ -17,6 +17,7 @@ from typing import IO, Optional
 
 from pydantic import BaseModel, ConfigDict
 
+from edge.building.engine_store import Hit
 from edge.building.graph import deploy
 from edge.building.make import Maker
 from edge.building.plan import BuildPlan
@@ -47,6 +48,11 @@ class Job(BaseModel):
     precision: Precision
     plan: BuildPlan
     log_level: int = logging.INFO
+
+    @property
+    def product(self) -> Precision:
+        """What the task makes or judges."""
+        return Precision.INT8 if self.task is Task.MAKE_INT8 else self.precision
 
 
 class Message(BaseModel):
@@ -83,7 +89,25 @@ def work(job: Job, on_progress: OnProgress) -> None:
     """Does a job. Raises EdgeError."""
     graph = deploy(job.plan.model.path, job.plan.model)
     with contextlib.closing(job.plan.toolchain(graph)) as toolchain:
-        _do(job, job.plan.maker(graph, toolchain), on_progress)
+        maker = job.plan.maker(graph, toolchain)
+
+        def on_wait() -> None:
+            message = "waiting for another build to end"
+            on_progress(BuildProgress(BuildPhase.BUILDING, job.product, None, message))
+
+        with maker.alone(on_wait) as has_waited:
+            # The other one was most likely asked for the same.
+            if not (has_waited and _is_done(job, maker)):
+                _do(job, maker, on_progress)
+
+
+def _is_done(job: Job, maker: Maker) -> bool:
+    found = maker.find(job.product)
+    if not isinstance(found, Hit):
+        return False
+    if job.task is Task.JUDGE_FLOAT:
+        return found.gate is not None and maker.is_up_to_date(found.gate)
+    return True
 
 
 def _do(job: Job, maker: Maker, on_progress: OnProgress) -> None:

@@ -170,6 +170,34 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
+def test_two_builds_of_one_engine_make_it_once(tmp_path: Path, images: Path) -> None:
+    of = plan(tmp_path, images, max_loss=0.2)
+    first, second = [], []  # type: List[BuildProgress], List[BuildProgress]
+    other: List[threading.Thread] = []
+    has_second_begun = threading.Event()
+
+    def run_second() -> None:
+        def on_progress(progress: BuildProgress) -> None:
+            second.append(progress)
+            has_second_begun.set()
+
+        assert run_job(job(of), on_progress, threading.Event())
+
+    def start_second(progress: BuildProgress) -> None:
+        first.append(progress)
+        if not other:
+            other.append(threading.Thread(target=run_second))
+            other[0].start()
+            # What the first tells meanwhile stays in the pipe, far from full.
+            assert has_second_begun.wait(HANG_S)
+
+    assert run_job(job(of), start_second, threading.Event())
+    other[0].join(HANG_S)
+    assert [progress.message for progress in second] == ["waiting for another build to end"]
+    assert len(first) > 2
+    assert isinstance(stored(of), Hit)
+
+
 def test_a_message_survives_the_pipe() -> None:
     progress = BuildProgress(BuildPhase.CALIBRATING, Precision.INT8, 0.5, "17 of 34 images")
     line = Message.of(progress).model_dump_json(exclude_defaults=True)

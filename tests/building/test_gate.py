@@ -253,6 +253,54 @@ def test_other_images_are_refused(candidate: Predictions, truth: Any) -> None:
         gate().judge(fp16(SEEN), candidate, truth)
 
 
+# --- what AP does not see --------------------------------------------------------------------
+
+
+def shifted(by: float) -> List[Row]:
+    return [(a, b + by, c, d + by, s, k) for a, b, c, d, s, k in line_of(1000)]
+
+
+@pytest.mark.parametrize(
+    ("after", "max_loss", "said"),
+    [
+        pytest.param(line_of(1000, score=0.25), 0.01, None, id="just reported"),
+        pytest.param(
+            line_of(1000, score=0.24), 0.01, "reports 0 boxes for these 1000, and 5% more or fewer",
+            id="every score below what is reported",
+        ),
+        pytest.param(line_of(1000, score=0.24), 1.0, None, id="everything is allowed"),
+        pytest.param(line_of(950), 0.05, None, id="5 % are gone, and may be"),
+        pytest.param(
+            [*line_of(949), *[(*row[:4], 0.2, 0) for row in line_of(1000)[949:]]], 0.01,
+            "reports 949 boxes", id="a box more",
+        ),
+        pytest.param(
+            [*line_of(950), *[(*row[:4], 0.2, 0) for row in line_of(1000)[950:]]], 0.01, None,
+            id="as many as may fall below it",
+        ),
+        pytest.param(
+            [*line_of(1000, score=0.9), *[(*row[:4], 0.5, 0) for row in line_of(1050)[1000:]]],
+            0.01, None, id="as many new ones as may be",
+        ),
+        pytest.param(
+            [*line_of(1000, score=0.9), *[(*row[:4], 0.5, 0) for row in line_of(1051)[1000:]]],
+            0.01, "reports 1051 boxes", id="a flood of new ones",
+        ),
+        pytest.param(shifted(1.4), 0.01, None, id="IoU 0.754"),
+        pytest.param(shifted(1.5), 0.01, "overlap theirs by 0.74, at least 0.75", id="IoU 0.74"),
+        pytest.param(shifted(3.3), 0.01, "overlap theirs by 0.50", id="slipped by a third"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_is_of_no_use_fails_though_it_loses_no_ap(
+    after: List[Row], max_loss: float, said: Optional[str]
+) -> None:
+    report = gate(max_loss=max_loss).judge(fp16([line_of(1000)]), int8([after]))
+    assert report.overall.loss is not None
+    assert report.overall.loss <= max_loss + 1e-9
+    assert report.verdict is (Verdict.PASS if said is None else Verdict.FAIL)
+    assert said is None or said in report.reason
+
+
 # --- notes -----------------------------------------------------------------------------------
 
 HUNDRED = line_of(100)

@@ -53,11 +53,18 @@ class Workshop:
         self.stored = dict(stored)
         self.made = made
         self.has_evidence = True
+        self.has_other_images = False
         self.tasks: List[Tuple[Task, Precision]] = []
         self.progress: List[BuildProgress] = []
 
+    def ready(self, precision: Precision) -> Optional[bytes]:
+        return None
+
     def find(self, precision: Precision) -> Found:
         return self.stored.get(precision, Miss("none was built yet"))
+
+    def is_up_to_date(self, report: GateReport) -> bool:
+        return not self.has_other_images
 
     def run(self, task: Task, precision: Precision, on_progress: OnProgress) -> bool:
         self.tasks.append((task, precision))
@@ -157,6 +164,25 @@ def test_fp16_that_loses_accuracy_gives_way_and_int8_is_judged_by_fp32() -> None
 def test_fp16_found_wanting_before_is_not_served_again() -> None:
     served, _ = course(Workshop(BAD16, {}), FP16)
     assert served == [FP32]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        pytest.param(BAD16, GOOD16, [FP32, FP16], id="refused before, good now"),
+        pytest.param(BAD16, BAD16, [FP32], id="refused again"),
+        pytest.param(GOOD16, BAD16, [FP16, FP32], id="good before, refused now"),
+        pytest.param(GOOD16, GOOD16, [FP16], id="good again"),
+    ],
+)
+def test_other_images_judge_fp16_anew(
+    before: Dict[Precision, Hit], after: Dict[Precision, Hit], expected: List[Precision]
+) -> None:
+    workshop = Workshop(before, {(JUDGE, FP16): after})
+    workshop.has_other_images = True
+    served, last = course(workshop, FP16)
+    assert (served, workshop.tasks) == (expected, [(JUDGE, FP16)])
+    assert last.serving is expected[-1]
 
 
 def test_without_evidence_nothing_is_judged() -> None:

@@ -1,0 +1,274 @@
+"""The daemon's engines over courses that no CPU can take: a script stands for the workshop."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.building.engine_store import Hit
+from edge.building.gate_report import Verdict
+from edge.building.supply import EngineSupply
+from edge.building.worker import Task
+from edge.clock import ManualClock
+from edge.config.schema import Config, Precision
+from edge.engines import Engines
+from edge.errors import BuildError, CudaError, EngineError, EngineOutOfMemory, ModelError
+from edge.geometry import Image
+from edge.inference.engine import Engine
+from edge.records import DeployedGraph, EngineInfo, EngineState, EngineStatus, OnProgress
+from edge.records import Preprocessing as Spec
+from tests.building.test_supply import Workshop, engine
+
+HANG_S = 30.0
+FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
+Outcome = Union[Dict[Precision, Hit], BuildError, None]
+
+GRAPH = DeployedGraph(b"", "parts", "0" * 64, "yolov8", Spec((8, 8)), ("bolt",), 10)
+GOOD16 = {FP16: engine(FP16, Verdict.PASS), FP32: engine(FP32)}
+MAKES_FP16 = {(Task.MAKE_FLOAT, FP16): {FP16: engine(FP16)}}
+MAKES_INT8 = {(Task.MAKE_INT8, FP16): {INT8: engine(INT8, Verdict.PASS)}}
+
+
+class Loaded:
+    """An engine that is only looked at."""
+
+    input_wh = (8, 8)
+
+    def __init__(self, precision: Precision) -> None:
+        self.info = EngineInfo("script", "1", "test", precision.value, 8)
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        raise AssertionError("nothing is inferred here")
+
+    def close(self) -> None:
+        pass
+
+
+class LoadingWorkshop(Workshop):
+    """Loads what it has, or fails at it; may set `stop` while it makes something."""
+
+    def __init__(
+        self,
+        stored: Dict[Precision, Hit],
+        made: Mapping[Tuple[Task, Precision], Outcome],
+        cannot_load: Optional[Mapping[Precision, Exception]] = None,
+        stop_at: Optional[Task] = None,
+    ) -> None:
+        super().__init__(stored, made)
+        self.cannot_load = cannot_load or {}
+        self.stop_at = stop_at
+        self.mends = False  # what is made anew can be loaded
+        self.stop = threading.Event()
+        self.loaded: List[Precision] = []
+        self.is_closed = False
+
+    def run(self, task: Task, precision: Precision, on_progress: OnProgress) -> bool:
+        is_done = super().run(task, precision, on_progress)
+        if self.mends:
+            made = INT8 if task is Task.MAKE_INT8 else precision
+            self.cannot_load = {p: e for p, e in self.cannot_load.items() if p is not made}
+        if task is self.stop_at:
+            self.stop.set()
+        return is_done
+
+    def load(self, data: bytes, precision: Precision) -> Loaded:
+        if precision in self.cannot_load:
+            raise self.cannot_load[precision]
+        self.loaded.append(precision)
+        return Loaded(precision)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Bench:
+    """Engines of a workshop, and whatever they tell and exchange."""
+
+    def __init__(
+        self, workshop: LoadingWorkshop, monkeypatch: pytest.MonkeyPatch, wanted: Precision = INT8
+    ) -> None:
+        self.told: List[EngineStatus] = []
+        self.exchanged: List[str] = []
+        self.failures: List[str] = []
+
+        def open_scripted(*arguments: Any) -> EngineSupply:
+            return EngineSupply(
+                workshop,  # type: ignore[arg-type]  # a script in a Maker's place
+                workshop,  # type: ignore[arg-type]  # and in a Toolchain's
+                wanted,
+                workshop.run,
+                self.told.append,
+                ManualClock(),
+            )
+
+        monkeypatch.setattr("edge.engines.open_supply", open_scripted)
+        config = Config.model_validate(
+            {
+                "model": {"path": Path("parts.onnx")},
+                "engine": {"backend": "onnxruntime"},
+                "cameras": [{"name": "a", "uri": "synthetic://1"}],
+            }
+        )
+        clock = ManualClock()
+        self.engines = Engines(config, GRAPH, None, self.told.append, clock, workshop.stop)
+
+    def improve(self) -> None:
+        """Lets the improvements come to their end."""
+        self.engines.improve(self._exchange, lambda name, error: self.failures.append(repr(error)))
+        assert self.engines.stop(HANG_S)
+
+    def _exchange(self, better: Engine) -> None:
+        self.exchanged.append(better.info.precision)
+
+
+def test_what_is_better_takes_over_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(LoadingWorkshop(GOOD16, MAKES_INT8), monkeypatch)
+    first = bench.engines.first()
+    assert first is not None
+    assert first.info.precision == "fp16"
+    bench.improve()
+    assert (bench.exchanged, bench.failures) == (["int8"], [])
+    assert (bench.told[-1].state, bench.told[-1].serving) == (EngineState.SERVING, INT8)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("the engine cannot be deserialized"),
+        EngineOutOfMemory("no room for a second engine"),
+        CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", "cuModuleLoad"),
+        ModelError("'parts' cannot be run"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_improvement_that_cannot_be_loaded_leaves_what_serves(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    bench = Bench(LoadingWorkshop(GOOD16, MAKES_INT8, {INT8: error}), monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.exchanged, bench.failures) == ([], [])
+    last = bench.told[-1]
+    assert (last.state, last.serving) == (EngineState.SERVING, FP16)
+    assert last.message == f"the int8 engine cannot serve: {error}"
+    assert bench.engines.close(HANG_S)
+
+
+@pytest.mark.parametrize(
+    "error", [EngineOutOfMemory("no room"), CudaError("CUDA_ERROR_UNKNOWN", "cuCtxCreate")]
+)
+def test_a_first_engine_that_the_device_cannot_take_is_the_callers(
+    monkeypatch: pytest.MonkeyPatch, error: EngineError
+) -> None:
+    workshop = LoadingWorkshop(GOOD16, {}, {FP16: error})
+    with pytest.raises(type(error)):
+        Bench(workshop, monkeypatch, FP16).engines.first()
+    assert workshop.tasks == []  # a new one would fare no better
+
+
+@pytest.mark.parametrize(
+    ("refused", "made", "tasks", "serves"),
+    [
+        pytest.param([FP16], MAKES_FP16, [(Task.MAKE_FLOAT, FP16)], "fp16", id="fp16 is made anew"),
+        pytest.param([INT8], {}, [], "fp16", id="fp16 serves instead of int8"),
+        pytest.param(
+            [INT8, FP16],
+            {**MAKES_FP16, (Task.JUDGE_FLOAT, FP16): GOOD16},
+            [(Task.MAKE_FLOAT, FP16)],
+            "fp16",
+            id="both are refused",
+        ),
+    ],
+)
+def test_a_kept_engine_that_cannot_be_loaded_any_more_is_no_reason_to_stop(
+    monkeypatch: pytest.MonkeyPatch,
+    refused: List[Precision],
+    made: Mapping[Tuple[Task, Precision], Outcome],
+    tasks: List[Tuple[Task, Precision]],
+    serves: str,
+) -> None:
+    stored = {INT8: engine(INT8, Verdict.PASS), **GOOD16}
+    error = EngineError("cannot read the engine")
+    workshop = LoadingWorkshop(stored, {**made, **MAKES_INT8}, {one: error for one in refused})
+    workshop.mends = True
+    bench = Bench(workshop, monkeypatch, INT8 if INT8 in refused else FP16)
+    first = bench.engines.first()
+    assert first is not None
+    assert first.info.precision == serves
+    assert workshop.tasks == tasks
+    assert bench.told[-1].cache[refused[0]] == "cannot be loaded: cannot read the engine"
+    bench.improve()
+    assert bench.exchanged == (["int8"] if INT8 in refused else [])
+
+
+def test_a_new_engine_that_cannot_be_loaded_either_is_the_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workshop = LoadingWorkshop(GOOD16, MAKES_FP16, {FP16: EngineError("no numbers")})
+    with pytest.raises(EngineError, match="no numbers"):
+        Bench(workshop, monkeypatch, FP16).engines.first()
+    assert workshop.tasks == [(Task.MAKE_FLOAT, FP16)]
+
+
+@pytest.mark.parametrize(
+    "made", [{(Task.MAKE_FLOAT, FP16): None}, MAKES_FP16], ids=["given up", "ended first"]
+)
+def test_a_stop_during_the_first_build_loads_nothing(
+    monkeypatch: pytest.MonkeyPatch, made: Mapping[Tuple[Task, Precision], Outcome]
+) -> None:
+    workshop = LoadingWorkshop({}, made, stop_at=Task.MAKE_FLOAT)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is None
+    assert workshop.loaded == []
+    assert bench.engines.stop(0)  # nothing runs
+    assert bench.engines.close(HANG_S)
+    assert workshop.is_closed
+
+
+@pytest.mark.parametrize(
+    "made", [{(Task.MAKE_INT8, FP16): None}, MAKES_INT8], ids=["given up", "ended first"]
+)
+def test_a_stop_during_an_improvement_exchanges_nothing(
+    monkeypatch: pytest.MonkeyPatch, made: Mapping[Tuple[Task, Precision], Outcome]
+) -> None:
+    workshop = LoadingWorkshop(GOOD16, made, stop_at=Task.MAKE_INT8)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.exchanged, bench.failures, workshop.loaded) == ([], [], [FP16])
+
+
+def test_the_device_is_kept_while_an_improvement_is_still_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_held = threading.Event()
+    workshop = LoadingWorkshop(GOOD16, MAKES_INT8)
+    run = workshop.run
+
+    def held(task: Task, precision: Precision, on_progress: OnProgress) -> bool:
+        assert is_held.wait(HANG_S)
+        return run(task, precision, on_progress)
+
+    monkeypatch.setattr(workshop, "run", held)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.engines.improve(lambda better: None, lambda name, error: None)
+    assert not bench.engines.stop(0.01)
+    assert not bench.engines.close(0.01)
+    assert not workshop.is_closed
+    is_held.set()
+    assert bench.engines.stop(HANG_S)
+    assert bench.engines.close(HANG_S)
+    assert workshop.is_closed
+
+
+def test_a_fault_of_the_program_stops_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(LoadingWorkshop(GOOD16, MAKES_INT8, {INT8: KeyError("bug")}), monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert bench.failures == ["KeyError('bug')"]
