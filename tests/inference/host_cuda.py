@@ -66,6 +66,7 @@ class HostCuda:
         self.priorities: Dict[int, int] = {}
         self.synchronized: List[int] = []
         self._local = threading.local()
+        self._doing = threading.RLock()
         self._next_handle = 1000
         self.fail: Dict[str, Exception] = {}
 
@@ -167,9 +168,11 @@ class HostCuda:
         self.queues[stream.value].append(copy)
 
     def _flush(self, stream: int) -> None:
-        queue = self.queues.get(stream, [])
-        while queue:
-            queue.pop(0)()
+        # One at a time: what somebody else has begun is not done yet.
+        with self._doing:
+            queue = self.queues.get(stream, [])
+            while queue:
+                queue.pop(0)()
 
     def _make(self, out: Any) -> int:
         self._next_handle += 1
