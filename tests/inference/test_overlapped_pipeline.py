@@ -124,7 +124,8 @@ class Line:
         number = len(self.expected)
         slot = self._ring.acquire()
         while slot is None or not self.pipeline.can_take():
-            assert self._room.wait(HANG_S), self.failures
+            assert not self.failures, self.failures
+            assert self._room.wait(HANG_S)
             self._room.clear()
             slot = slot or self._ring.acquire()
         slot.rows[...] = POISON  # what is left of the batch before must not be seen
