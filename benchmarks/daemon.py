@@ -26,6 +26,7 @@ from benchmarks.network import write_detector
 from edge.app import App, Substitutes
 from edge.config.schema import Config
 from edge.geometry import Image
+from edge.inference.engine import Synchronous
 from edge.records import EngineInfo, FrameResult, PublisherCounters
 from edge.threads import SupervisedThread
 
@@ -35,7 +36,7 @@ _START_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 20.0
 
 
-class EngineDouble:
+class EngineDouble(Synchronous):
     """An engine that takes `infer_s` for any batch."""
 
     info = EngineInfo("benchmark", "1", "cpu", "fp32", max_batch=8)

@@ -26,7 +26,7 @@ from edge.batching.shared_lane import SharedLane
 from edge.capture.mailbox import Mailbox
 from edge.clock import NS_PER_MS, NS_PER_S, ManualClock
 from edge.config.schema import BatchingConfig
-from edge.line import PIPELINE_DEPTH, PRIORITY_SLOTS, SPARE_SLOTS
+from edge.line import PRIORITY_SLOTS, SPARE_SLOTS, depth_of
 from edge.records import Batch, DropCause, Frame, FrameInfo, Lane, Preprocessing, TimestampSource
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ Observe = Callable[[int, int, int], None]
 
 _INPUT_WH = (2, 2)
 _PIXELS = np.zeros((2, 2, 3), np.uint8)
+_DEPTH = depth_of(in_flight=1)
 _OBSERVE_NS = NS_PER_S // 4  # as often as the daemon looks
 
 
@@ -151,7 +152,7 @@ class SimulatedPipeline:
 
     def can_take(self) -> bool:
         """True while a shared batch would start as soon as the engine is free."""
-        return self._in_flight[Lane.BATCH] < PIPELINE_DEPTH
+        return self._in_flight[Lane.BATCH] < _DEPTH
 
     def submit(self, batch: Batch) -> None:
         """Takes a batch; it is in the queue once its last row would have been drawn."""
@@ -236,7 +237,7 @@ class Simulation:
             if camera.is_priority and self.setup.priority
         }
         shared = [feed for feed in feeds.values() if feed not in reserved]
-        ring = SlotRing(PIPELINE_DEPTH + SPARE_SLOTS, config.target, _INPUT_WH)
+        ring = SlotRing(_DEPTH + SPARE_SLOTS, config.target, _INPUT_WH)
         return Batcher(
             PriorityLane(reserved, drawer, ids, clock),
             SharedLane(self.policy, shared, drawer, ring, ids, clock),

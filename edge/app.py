@@ -157,7 +157,7 @@ class App:
         line = Line(
             self._config,
             self._base_dir,
-            Detector(graph, engine),
+            self._detector(graph, engine),
             self._clock,
             hooks,
             LineOptions(self._machine.module, self._keep_images, self._substitutes.renderer),
@@ -202,6 +202,11 @@ class App:
         )
         self._began("backend", self._engines.close)
         return self._engines.first()
+
+    def _detector(self, graph: DeployedGraph, engine: Engine) -> Detector:
+        if self._engines is None:
+            return Detector(graph, engine)
+        return Detector(graph, engine, self._engines.allocate)
 
     def _exchange(self, engine: Engine) -> None:
         if self._line is not None:

@@ -85,15 +85,15 @@ class Checker:
             if supplied is None:
                 return
             with contextlib.closing(supply.load(supplied)) as engine:
-                info = engine.info
+                info, in_flight = engine.info, engine.in_flight
         yield f"engine   {info.precision} on {info.backend} {info.version} ({info.device})"
-        yield from self._batches(graph, info)
+        yield from self._batches(graph, info, in_flight)
 
-    def _batches(self, graph: DeployedGraph, engine: EngineInfo) -> Iterator[str]:
+    def _batches(self, graph: DeployedGraph, engine: EngineInfo, in_flight: int) -> Iterator[str]:
         module, configured = read_machine().module, self._config.engine.max_batch
         cap, decided_by = batch_cap(engine.max_batch, configured, module)
         info = dataclasses.replace(engine, max_batch=cap)
-        target = effective_target(self._config, graph, info)
+        target = effective_target(self._config, graph, info, in_flight)
         yield (
             f"batches  full at {target.frames} ({target.source.value}), "
             f"up to {cap} frames at once ({decided_by})"

@@ -9,6 +9,7 @@ import logging
 import threading
 from typing import Callable, Optional
 
+from edge.batching.ring import Allocate
 from edge.building.plan import BuildPlan
 from edge.building.supply import EngineSupply, OnStatus, open_supply
 from edge.clock import Clock
@@ -48,6 +49,11 @@ class Engines:
             return None
         self._serving, engine = opened
         return engine
+
+    @property
+    def allocate(self) -> Allocate:
+        """Makes the memory that frames are drawn into; it ends with `close`."""
+        return self._supply.allocate
 
     def improve(self, exchange: Callable[[Engine], None], on_failure: OnFailure) -> None:
         """Says what serves, and in a thread of its own makes what should serve instead."""

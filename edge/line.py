@@ -21,7 +21,7 @@ from edge.batching.feed import Feed
 from edge.batching.lane_queue import LaneQueue
 from edge.batching.policy import BatchPolicy
 from edge.batching.priority_lane import PriorityLane
-from edge.batching.ring import SlotRing, within_memory
+from edge.batching.ring import Allocate, SlotRing, allocate_pageable, within_memory
 from edge.batching.shared_lane import SharedLane
 from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
@@ -30,6 +30,7 @@ from edge.capture import Mailbox, Reader, RenderFactory, open_source
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.combinations import fillable_rows, idle_keys
 from edge.config.schema import CameraConfig, Config
+from edge.errors import EngineError
 from edge.geometry import Image
 from edge.health.host import free_memory_bytes
 from edge.health.meters import CameraReading, PipelineMeter
@@ -57,8 +58,6 @@ from edge.threads import OnFailure
 # A camera whose driver holds its thread is left behind: what was accepted must still go out.
 CAPTURE_STOP_S = 2.0
 
-# One batch runs while the next is bound (late binding): more depth would only add age.
-PIPELINE_DEPTH = 1
 # Besides the batches in the pipeline: the slot being filled.
 SPARE_SLOTS = 1
 # A priority camera's newest frame is drawn while one waits for the engine and one is in it.
@@ -95,10 +94,11 @@ def render_scene(seed: int, size_wh: Tuple[int, int]) -> Callable[[int], Image]:
 
 @dataclass(frozen=True)
 class Detector:
-    """A deployed graph and the engine that runs it."""
+    """A deployed graph, the engine that runs it, and what makes the memory it reads frames from."""
 
     graph: DeployedGraph
     engine: Engine
+    allocate: Allocate = allocate_pageable
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,13 @@ class Line:
         self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
         self._options = options
         self._engine = detector.engine
+        self._allocate = detector.allocate
         self._configured_cap = config.engine.max_batch
+        self._stall_s = config.engine.stall_s
         self._seat = EngineSeat(self._chunked(detector.engine))
-        target = self.batch_target = effective_target(config, graph, self.engine_info)
+        target = self.batch_target = effective_target(
+            config, graph, self.engine_info, detector.engine.in_flight
+        )
         log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
         for idle in idle_keys(config, target.frames):
             log.warning("%s", idle)
@@ -156,7 +160,7 @@ class Line:
             self._deliver,
             clock,
             hooks.on_failure,
-            depth=PIPELINE_DEPTH,
+            depth=depth_of(detector.engine.in_flight),
         )
 
     @property
@@ -186,6 +190,7 @@ class Line:
         now_ns = self._clock.monotonic_ns()
         for reader in self._readers.values():
             reader.check_stall(now_ns)
+        self._check_engine(now_ns)
         self._meter.observe(now_ns)
         if self._tuning is not None:
             arrived = sum(self._mailboxes[name].received for name in self._shared_cameras)
@@ -207,6 +212,16 @@ class Line:
         """Every camera's status now."""
         return [reader.status for reader in self._readers.values()]
 
+    def _check_engine(self, now_ns: int) -> None:
+        """A device that hangs raises nothing: only its silence tells."""
+        oldest_ns = self._pipeline.oldest_ns
+        if oldest_ns is not None and now_ns - oldest_ns > self._stall_s * NS_PER_S:
+            error = EngineError(
+                f"no result for {(now_ns - oldest_ns) / NS_PER_S:.0f} s (engine.stall_s is "
+                f"{self._stall_s:g}): {self._engine.info.device} hangs"
+            )
+            self._hooks.on_failure("inference", error)
+
     def _chunked(self, engine: Engine) -> ChunkedEngine:
         cap, decided_by = batch_cap(
             engine.info.max_batch, self._configured_cap, self._options.module
@@ -227,6 +242,7 @@ class Line:
         self, config: Config, preprocessing: Preprocessing, keep_images: bool
     ) -> Batcher:
         batching, input_wh = config.batching, preprocessing.input_wh
+        slots = depth_of(self._engine.in_flight) + SPARE_SLOTS
         # The pools are all the parallelism there is: OpenCV's own threads beneath it would cost a
         # third more CPU per frame and gain nothing.
         cv2.setNumThreads(1)
@@ -241,7 +257,7 @@ class Line:
             for camera in config.cameras
         }
         reserved = {
-            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, input_wh)
+            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, input_wh, self._allocate)
             for camera in config.cameras
             if camera.priority
         }
@@ -249,7 +265,7 @@ class Line:
             self._policy,
             [feed for feed in feeds.values() if feed not in reserved],
             drawer("letterbox"),
-            SlotRing(PIPELINE_DEPTH + SPARE_SLOTS, batching.target, input_wh),
+            SlotRing(slots, batching.target, input_wh, self._allocate),
             batch_ids,
             self._clock,
         )
@@ -317,12 +333,23 @@ class Line:
         return True
 
 
-def effective_target(config: Config, graph: DeployedGraph, engine: EngineInfo) -> BatchTarget:
+def depth_of(in_flight: int) -> int:
+    """Batches in the pipeline: those the engine works on, and one whose results are handed on.
+
+    An engine that works on one at a time takes the next as soon as it is done; until then it is
+    bound late, as more depth would only add age.
+    """
+    return 1 if in_flight == 1 else in_flight + 1
+
+
+def effective_target(
+    config: Config, graph: DeployedGraph, engine: EngineInfo, in_flight: int
+) -> BatchTarget:
     """The size at which batches leave, and who decided it; `engine` with the cap it is given."""
     key = TuningKey.of(graph, engine)
     wanted = batch_target(config.batching, config.device.state_dir, key)
     input_wh = graph.preprocessing.input_wh
-    return within_memory(wanted, PIPELINE_DEPTH + SPARE_SLOTS, input_wh, free_memory_bytes())
+    return within_memory(wanted, depth_of(in_flight) + SPARE_SLOTS, input_wh, free_memory_bytes())
 
 
 def _with_target(config: Config, target: BatchTarget) -> Config:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge.config.schema import EngineConfig
 from edge.geometry import Image
+from edge.inference.engine import Synchronous
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.records import DeployedGraph, DropCause, PipelineCounters
 from tests.test_line import Cramped, Plant, assert_every_frame_is_accounted_for
@@ -20,7 +21,7 @@ CPU = EngineConfig(threads=1)
 CALL_S = 0.02
 
 
-class Slow:
+class Slow(Synchronous):
     """The real engine, not faster than a small device; says how often it was used and closed."""
 
     def __init__(self, graph: DeployedGraph, config: EngineConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from edge.clock import SystemClock
 from edge.config.schema import Config, EngineConfig
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
-from edge.inference.engine import Engine
+from edge.inference.engine import Engine, Synchronous
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.line import Detector, Hooks, Line, LineOptions, Stop
 from edge.records import BatchSetting, DeployedGraph, DropCause, FrameResult, PipelineCounters
@@ -27,7 +29,7 @@ HANG_S = 30.0
 MakeEngine = Callable[[DeployedGraph, EngineConfig], Engine]
 
 
-class Cramped:
+class Cramped(Synchronous):
     """The real engine, which has room for two frames, and may die at a call."""
 
     def __init__(self, graph: DeployedGraph, config: EngineConfig, dies_at_call: int = 0) -> None:
@@ -141,6 +143,35 @@ def test_an_engine_that_dies_loses_no_frame_uncounted(tmp_path: Path) -> None:
     counters = plant.line.counters()
     assert_every_frame_is_accounted_for(counters)
     assert sum(c.dropped.get(DropCause.ABORTED, 0) for c in counters.cameras.values()) > 0
+
+
+class Hanging(Cramped):
+    """Never answers, as a device whose driver waits for ever."""
+
+    released = threading.Event()
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        assert self.released.wait(HANG_S)
+        return super().infer(frames[:1])
+
+
+def test_a_device_that_hangs_is_noticed(tmp_path: Path) -> None:
+    Hanging.released.clear()
+    plant = Plant(tmp_path, 1, Hanging, max_wait_ms=20)
+    line = plant.line
+    line._stall_s = 1.0
+    line.start(lambda name, stop: plant._parts.append((name, stop)))
+    deadline_s = time.monotonic() + HANG_S
+    while not plant.failures:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+        line.observe()
+    assert re.fullmatch(
+        r"inference: no result for \d s \(engine.stall_s is 1\): cpu hangs", plant.failures[0]
+    )
+    Hanging.released.set()
+    for _, stop in reversed(plant._parts):
+        stop(HANG_S)
 
 
 def test_a_consumer_that_fails_loses_no_frame_uncounted(tmp_path: Path) -> None:

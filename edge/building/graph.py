@@ -14,7 +14,7 @@ from edge.building.constants import first_nan
 from edge.building.graph_writer import GraphWriter
 from edge.building.heads.head import Head
 from edge.building.heads.recognition import recognise
-from edge.building.metadata import class_names, read_metadata
+from edge.building.metadata import class_names, input_wh, read_metadata
 from edge.building.network import FLOAT, FLOAT16, Network, Tensor, inspect
 from edge.config.schema import ModelConfig
 from edge.errors import ModelError
@@ -50,7 +50,7 @@ def _deploy(path: Path, config: ModelConfig) -> DeployedGraph:
         )
     _free_names(model.graph)
     metadata = read_metadata(model)
-    network = inspect(model, config.input_wh)
+    network = inspect(model, config.input_wh, input_wh(metadata))
     head = recognise(network, model.graph, metadata, config.head)
     names = class_names(config.class_names, metadata, head.class_count)
     opset.lower(model)

@@ -18,6 +18,17 @@ def read_metadata(model: onnx.ModelProto) -> Dict[str, str]:
     return {entry.key: entry.value for entry in model.metadata_props}
 
 
+def input_wh(metadata: Mapping[str, str]) -> Optional[Tuple[int, int]]:
+    """The size the exporter worked with, `imgsz` as YOLO's own writes it (height first)."""
+    try:
+        size = ast.literal_eval(metadata.get("imgsz", ""))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    if isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size):
+        return size[1], size[0]
+    return None
+
+
 def class_names(
     configured: Optional[Sequence[str]], metadata: Mapping[str, str], class_count: Optional[int]
 ) -> Tuple[str, ...]:

@@ -42,11 +42,19 @@ class Network:
     outputs: Tuple[Tensor, ...]
 
 
-def inspect(model: onnx.ModelProto, configured_wh: Optional[Tuple[int, int]]) -> Network:
-    """Finds the image input, settles its size and infers the outputs; ModelError in words."""
+def inspect(
+    model: onnx.ModelProto,
+    configured_wh: Optional[Tuple[int, int]],
+    exported_wh: Optional[Tuple[int, int]] = None,
+) -> Network:
+    """Finds the image input, settles its size and infers the outputs; ModelError in words.
+
+    `exported_wh` is the size the exporter worked with, taken where the network leaves its own open.
+    """
     image = _image_input(model.graph)
     batch, _, height, width = image.shape
-    input_wh = _settle_size((width, height), configured_wh)
+    is_open = width is None and height is None
+    input_wh = _settle_size((width, height), configured_wh or (exported_wh if is_open else None))
     sized = _with_input_size(model, image.name, input_wh)
     outputs = tuple(_tensor(value) for value in sized.graph.output)
     return Network(image, input_wh, batch, outputs)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Optional
+from typing import Optional, Tuple
+
+import numpy as np
 
 from edge.building.fingerprint import BackendKey
 from edge.building.quantize import quantize
 from edge.building.toolchain import CalibrationFeed
 from edge.config.schema import CalibrationMethod, EngineConfig, Precision
 from edge.errors import BuildError
+from edge.geometry import PAD_GREY, Image
 from edge.inference.onnxruntime import OnnxRuntimeEngine, runtime_version
 from edge.records import DeployedGraph, OnProgress
 
@@ -44,6 +47,10 @@ class OnnxRuntimeToolchain:
     ) -> bytes:
         """Quantizes the deployed graph's core; raises BuildError."""
         return quantize(self._graph, feed, head_in_float, on_progress).onnx_bytes
+
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Ordinary memory: the CPU reads any."""
+        return np.full(shape, PAD_GREY, np.uint8)
 
     def load(self, data: bytes, precision: Precision) -> OnnxRuntimeEngine:
         """Loads a graph that was built here and warms it up."""

@@ -17,6 +17,7 @@ from edge.building.worker import Job, Task
 from edge.clock import NS_PER_S, Clock
 from edge.config.schema import Precision
 from edge.errors import BuildError, CudaError, EdgeError, EngineOutOfMemory
+from edge.geometry import Image
 from edge.inference.engine import Engine
 from edge.records import (
     BuildProgress,
@@ -144,6 +145,11 @@ class EngineSupply:
             log.error("the %s engine cannot serve: %s", supplied.precision.value, error)
             self._tell(message=f"the {supplied.precision.value} engine cannot serve: {error}")
             return None
+
+    @property
+    def allocate(self) -> Callable[[Tuple[int, int, int, int]], Image]:
+        """Makes the memory that the engines read frames from best; it ends with `close`."""
+        return self._toolchain.allocate
 
     def close(self) -> None:
         """Lets the device go, once every engine is closed."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional, Tuple
+
+import numpy as np
 
 from edge.atomic_file import replace_bytes
 from edge.building.fingerprint import BackendKey
@@ -15,7 +17,8 @@ from edge.building.tensorrt_builder import BuildCaches, TensorRtBuilder
 from edge.building.tensorrt_config import BuildOptions, is_strongly_typed
 from edge.building.toolchain import CalibrationFeed
 from edge.config.schema import CalibrationMethod, EngineConfig, Precision
-from edge.inference.cuda import Context
+from edge.geometry import PAD_GREY, Image
+from edge.inference.cuda import Context, PinnedArray
 from edge.inference.tensorrt import TensorRtEngine, import_tensorrt
 from edge.records import DeployedGraph, OnProgress
 
@@ -46,6 +49,7 @@ class TensorRtToolchain:
         self._folder = folder
         self._trt = import_tensorrt()
         self._context = Context()
+        self._pinned: List[PinnedArray] = []
         options = BuildOptions.of(config, max_batch, self._free_bytes())
         self._max_batch, self._opt_batch = options.max_batch, options.opt_batch
 
@@ -92,12 +96,24 @@ class TensorRtToolchain:
         graph = quantize(self._graph, feed, head_in_float, on_progress, scheme)
         return self._builder(graph, on_progress).build(Precision.INT8)
 
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Pinned memory: it goes up while Python goes on."""
+        with self._context.current():
+            array = PinnedArray(self._context, shape, np.uint8)
+        self._pinned.append(array)
+        rows: Image = array.array
+        rows[...] = PAD_GREY
+        return rows
+
     def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
         """Loads an engine that was built here and warms it up."""
         return TensorRtEngine(data, precision, self._context, self._config.dla_core)
 
     def close(self) -> None:
         """Lets the GPU go; every engine must be closed by then."""
+        with self._context.current():
+            for array in self._pinned:
+                array.close()
         self._context.close()
 
     def _builder(

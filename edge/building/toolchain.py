@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional, Protocol
+from typing import Callable, Iterator, Optional, Protocol, Tuple
 
 from edge.building.fingerprint import BackendKey
 from edge.config.schema import Backend, CalibrationMethod, EngineConfig, Precision
@@ -56,6 +56,9 @@ class Toolchain(Protocol):
         self, feed: CalibrationFeed, on_progress: OnProgress, *, head_in_float: bool
     ) -> bytes:
         """Makes an INT8 engine, calibrated from `feed`. Raises BuildError or ModelError."""
+
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Memory uint8 that its engines read frames from without another copy; ends with it."""
 
     def load(self, data: bytes, precision: Precision) -> Engine:
         """Loads what was built and warms it up. Raises EngineError."""

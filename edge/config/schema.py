@@ -129,6 +129,13 @@ class EngineConfig(Section):
         description="Frames of one call to the engine; larger batches run in parts. Default: what "
         "the engine takes and the module is known to bear.",
     )
+    stall_s: float = Field(
+        30.0,
+        ge=1,
+        le=600,
+        description="A batch without a result for this long means that the device hangs: the "
+        "daemon ends with exit code 70, and its supervisor starts it again.",
+    )
     opt_batch: Optional[int] = Field(
         None,
         ge=1,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Callable, Iterable, Optional, Tuple
+import threading
+from collections import deque
+from typing import Callable, Deque, Iterable, List, Optional, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
-from edge.inference.engine import Engine
+from edge.inference.engine import Done, Engine, Pending
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ class ChunkedEngine:
         self._on_shrink = on_shrink
         self._cap = cap
         self._shrinks = 0
+        self._turn = threading.Lock()
 
     @property
     def cap(self) -> int:
@@ -51,36 +55,115 @@ class ChunkedEngine:
         """How often memory ran out."""
         return self._shrinks
 
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be launched before one is waited for."""
+        return self._engine.in_flight
+
+    def launch(self, frames: Image) -> Pending:
+        """Begins a batch of any size. Raises EngineError."""
+        if self._engine.in_flight == 1:
+            return Done(self.infer(frames))
+        # A batch of several chunks has the engine to itself until it is waited for: its chunks
+        # overlap each other, and who waits for them launches them.
+        self._turn.acquire()
+        if len(frames) > self._cap:
+            return _Turn(self, frames, self._turn.release)
+        try:
+            return _Attempt(self, frames, self._launch_chunk(frames))
+        except EngineOutOfMemory as error:
+            self.shrink(len(frames), error)
+            return Done(self.infer(frames))
+        finally:
+            self._turn.release()
+
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Runs frames uint8 [n, H, W, 3] of any n; float32 [n, K, 6]. Raises EngineError."""
         while True:
             try:
                 return self._infer_in_chunks(frames)
             except EngineOutOfMemory as error:
-                tried = min(self._cap, len(frames))
-                if tried == 1:
-                    raise
-                self._shrink(tried, error)
+                self.shrink(len(frames), error)
 
     def _infer_in_chunks(self, frames: Image) -> NDArray[np.float32]:
-        results = [self._infer_chunk(chunk) for chunk in _chunks(frames, self._cap)]
+        results: List[NDArray[np.float32]] = []
+        out: Deque[Pending] = deque()
+        try:
+            for chunk in _chunks(frames, self._cap):
+                if len(out) == self._engine.in_flight:
+                    results.append(out.popleft().wait())
+                out.append(self._launch_chunk(chunk))
+            while out:
+                results.append(out.popleft().wait())
+        except EngineOutOfMemory:
+            # What is out must come back before all of it is done again.
+            for pending in out:
+                with contextlib.suppress(EngineOutOfMemory):
+                    pending.wait()
+            raise
         return results[0] if len(results) == 1 else np.concatenate(results)
 
-    def _infer_chunk(self, frames: Image) -> NDArray[np.float32]:
-        detections = self._engine.infer(frames)
-        if len(detections) != len(frames):
-            raise EngineError(
-                f"the engine gave results for {len(detections)} of {len(frames)} frames"
-            )
-        return detections
+    def _launch_chunk(self, frames: Image) -> Pending:
+        return _Counted(self._engine.launch(frames), len(frames))
 
-    def _shrink(self, tried: int, error: EngineOutOfMemory) -> None:
+    def shrink(self, count: int, error: EngineOutOfMemory) -> None:
+        """Lowers the cap after a batch of `count` frames did not fit; raises at a single frame."""
+        tried = min(self._cap, count)
+        if tried == 1:
+            raise error
         # Below what did not fit: a batch smaller than the cap would only fail again.
         while self._cap >= tried:
             self._cap //= 2
         self._shrinks += 1
         log.warning("%s; from here on at most %d frames at once", error, self._cap)
         self._on_shrink(self._cap)
+
+
+class _Counted:
+    """A chunk that must have a result for each of its frames."""
+
+    def __init__(self, pending: Pending, count: int) -> None:
+        self._pending = pending
+        self._count = count
+
+    def wait(self) -> NDArray[np.float32]:
+        detections = self._pending.wait()
+        if len(detections) != self._count:
+            raise EngineError(
+                f"the engine gave results for {len(detections)} of {self._count} frames"
+            )
+        return detections
+
+
+class _Attempt:
+    """A batch of one chunk; if memory runs out, smaller ones do it again."""
+
+    def __init__(self, engine: ChunkedEngine, frames: Image, pending: Pending) -> None:
+        self._engine = engine
+        self._frames = frames
+        self._pending = pending
+
+    def wait(self) -> NDArray[np.float32]:
+        try:
+            return self._pending.wait()
+        except EngineOutOfMemory as error:
+            self._engine.shrink(len(self._frames), error)
+            return self._engine.infer(self._frames)
+
+
+class _Turn:
+    """A batch of several chunks, done when it is waited for; then the next has its turn."""
+
+    def __init__(self, engine: ChunkedEngine, frames: Image, end_turn: Callable[[], None]) -> None:
+        self._engine = engine
+        self._frames = frames
+        self._end_turn = end_turn
+
+    def wait(self) -> NDArray[np.float32]:
+        try:
+            return self._engine.infer(self._frames)
+        finally:
+            self._end_turn()
 
 
 def _chunks(frames: Image, size: int) -> Iterable[Image]:

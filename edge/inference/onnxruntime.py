@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge.config.schema import EngineConfig
 from edge.errors import ConfigError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
+from edge.inference.engine import Synchronous
 from edge.records import DeployedGraph, EngineInfo
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ _FATAL_ONLY = 4
 _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate")
 
 
-class OnnxRuntimeEngine:
+class OnnxRuntimeEngine(Synchronous):
     """Runs a deployed graph with ONNX Runtime's CPU provider.
 
     Takes fewer frames at once where the memory does not suffice for more. Raises ConfigError where

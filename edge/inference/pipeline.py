@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import threading
 from queue import SimpleQueue
-from typing import Callable, List, Optional, Protocol, Tuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple
 
 from edge.clock import NS_PER_S, Clock
-from edge.geometry import Image
+from edge.inference.engine import Launcher, Pending
 from edge.records import Batch, BatchResult, FrameInfo, Lane, OnBatchResult
 from edge.threads import OnFailure, SupervisedThread
 
@@ -21,13 +18,6 @@ OnStale = Callable[[FrameInfo], None]
 """Told of a frame that was too old when the engine took its batch; must return at once."""
 
 _OnStaleBatch = Callable[[Batch, List[FrameInfo]], None]
-
-
-class Infer(Protocol):
-    """An engine that takes any number of frames."""
-
-    def infer(self, frames: Image) -> NDArray[np.float32]:
-        """Runs frames uint8 [n, H, W, 3]; float32 [n, K, 6]. Raises EngineError."""
 
 
 class BatchQueue(Protocol):
@@ -46,8 +36,19 @@ class BatchQueue(Protocol):
         """Lets `get` return None after what is queued."""
 
 
+class _Launched(NamedTuple):
+    """A batch on its way through the engine."""
+
+    batch: Batch
+    pending: Pending
+    started_ns: int
+
+
 class Pipeline:
     """One thread infers, another hands results on, so the engine never waits for a consumer.
+
+    Where the engine works on several batches at once, a third thread waits for them, so that it
+    does not wait for Python either.
 
     A batch is in flight from `submit` until its result is about to be handed on; while a slow
     consumer has one result, `depth` shared batches more are taken and no further. Frames that
@@ -57,7 +58,7 @@ class Pipeline:
 
     def __init__(
         self,
-        engine: Infer,
+        engine: Launcher,
         queue: BatchQueue,
         on_result: OnBatchResult,
         clock: Clock,
@@ -67,6 +68,7 @@ class Pipeline:
         if depth < 1:
             raise ValueError(f"depth must be positive, got {depth}")
         self._engine = engine
+        self._is_synchronous = engine.in_flight == 1
         self._queue = queue
         self._on_result = on_result
         self._clock = clock
@@ -77,7 +79,9 @@ class Pipeline:
         self._busy_ns = 0
         self._is_open = True
         self._is_cancelled = False
-        self._to_hand_on: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
+        self._launched: SimpleQueue[Optional[_Launched]] = SimpleQueue()
+        self._results: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
+        self._done_ns = 0
         self._threads: Tuple[SupervisedThread, ...] = ()
 
     def start(self, on_room: OnRoom, on_stale: OnStale) -> None:
@@ -95,10 +99,13 @@ class Pipeline:
             on_room()
             self._on_result(result)
 
-        bodies = {
-            "inference": lambda: self._infer_all(leave_out),
+        bodies: Dict[str, Callable[[], None]] = {
+            "inference": lambda: self._launch_all(leave_out),
+            "completion": self._collect_all,
             "results": lambda: self._hand_on_all(hand_on),
         }
+        if self._is_synchronous:
+            del bodies["completion"]
         self._threads = tuple(
             SupervisedThread(name, body, self._on_failure) for name, body in bodies.items()
         )
@@ -137,6 +144,12 @@ class Pipeline:
         """Batches taken whose results were not handed on yet."""
         with self._lock:
             return len(self._in_flight)
+
+    @property
+    def oldest_ns(self) -> Optional[int]:
+        """When the oldest batch that is in flight was closed; None while there is none."""
+        with self._lock:
+            return min((batch.closed_ns for batch in self._in_flight), default=None)
 
     @property
     def busy_ns(self) -> int:
@@ -179,7 +192,7 @@ class Pipeline:
         with self._lock:
             self._is_open = False
 
-    def _infer_all(self, on_stale: _OnStaleBatch) -> None:
+    def _launch_all(self, on_stale: _OnStaleBatch) -> None:
         try:
             while True:
                 batch = self._queue.get()
@@ -188,10 +201,16 @@ class Pipeline:
                 started_ns = self._clock.monotonic_ns()
                 fresh = self._without_stale(batch, started_ns, on_stale)
                 if fresh is not None:
-                    self._to_hand_on.put(self._infer(fresh, started_ns))
+                    self._forward(_Launched(fresh, self._engine.launch(fresh.frames), started_ns))
         finally:
             self._close()
-            self._to_hand_on.put(None)
+            (self._results if self._is_synchronous else self._launched).put(None)
+
+    def _forward(self, launched: _Launched) -> None:
+        if self._is_synchronous:
+            self._results.put(self._collect(launched))
+        else:
+            self._launched.put(launched)
 
     def _without_stale(self, batch: Batch, now_ns: int, on_stale: _OnStaleBatch) -> Optional[Batch]:
         stale = [item.info for item in batch.items if item.is_stale(now_ns)]
@@ -207,17 +226,30 @@ class Pipeline:
         on_stale(batch, stale)
         return fresh
 
-    def _infer(self, batch: Batch, started_ns: int) -> BatchResult:
-        detections = self._engine.infer(batch.frames)
+    def _collect_all(self) -> None:
+        try:
+            while True:
+                launched = self._launched.get()
+                if launched is None:
+                    return
+                self._results.put(self._collect(launched))
+        finally:
+            self._close()
+            self._results.put(None)
+
+    def _collect(self, launched: _Launched) -> BatchResult:
+        detections = launched.pending.wait()
         done_ns = self._clock.monotonic_ns()
         with self._lock:
-            self._busy_ns += done_ns - started_ns
-        return BatchResult(batch, detections, started_ns, done_ns)
+            # From its predecessor's end on where they overlapped: no moment is counted twice.
+            self._busy_ns += done_ns - max(launched.started_ns, self._done_ns)
+            self._done_ns = done_ns
+        return BatchResult(launched.batch, detections, launched.started_ns, done_ns)
 
     def _hand_on_all(self, hand_on: OnBatchResult) -> None:
         try:
             while True:
-                result = self._to_hand_on.get()
+                result = self._results.get()
                 if result is None or not self._claim(result.batch):
                     return
                 hand_on(result)

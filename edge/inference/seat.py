@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 import threading
+from typing import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
+from edge.inference.engine import Pending
 
 
 class EngineSeat:
-    """Infers with the engine that is seated: every batch with one of them, none with two."""
+    """Launches on the engine that is seated: every batch on one of them, none on two."""
 
     def __init__(self, engine: ChunkedEngine) -> None:
         self._engine = engine
-        self._lock = threading.Lock()
-        # Held by who is next: under load the lock alone goes to whoever held it last.
-        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+        self._out = 0
+        self._is_exchanging = False
 
     @property
     def engine(self) -> ChunkedEngine:
         """The engine that is seated."""
         return self._engine
 
-    def infer(self, frames: Image) -> NDArray[np.float32]:
-        """Runs frames uint8 [n, H, W, 3] of any n; float32 [n, K, 6]. Raises EngineError."""
-        with self._turn:
-            self._lock.acquire()
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be launched before one is waited for."""
+        return self._engine.in_flight
+
+    def launch(self, frames: Image) -> Pending:
+        """Begins a batch of any size; waits while an exchange goes on. Raises EngineError."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_exchanging)
+            engine = self._engine
+            self._out += 1
+        pending = None
         try:
-            return self._engine.infer(frames)
+            pending = engine.launch(frames)
         finally:
-            self._lock.release()
+            if pending is None:
+                self._came_back()
+        return _Seated(pending, self._came_back)
 
     def exchange(self, engine: ChunkedEngine) -> ChunkedEngine:
-        """Seats another engine once the running batch is done; the one before, to be closed."""
-        with self._turn, self._lock:
+        """Seats another engine once all that was launched is done; the one before, to be closed."""
+        with self._changed:
+            self._is_exchanging = True
+            self._changed.wait_for(lambda: self._out == 0)
             before, self._engine = self._engine, engine
+            self._is_exchanging = False
+            self._changed.notify_all()
         return before
+
+    def _came_back(self) -> None:
+        with self._changed:
+            self._out -= 1
+            self._changed.notify_all()
+
+
+class _Seated:
+    """A batch that the seat waits for before it is given to another engine."""
+
+    def __init__(self, pending: Pending, came_back: Callable[[], None]) -> None:
+        self._pending = pending
+        self._came_back = came_back
+
+    def wait(self) -> NDArray[np.float32]:
+        try:
+            return self._pending.wait()
+        finally:
+            self._came_back()

@@ -29,6 +29,7 @@ from edge.config.schema import BatchingConfig, Window
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
+from edge.inference.engine import Synchronous
 from edge.inference.pipeline import Pipeline
 from edge.records import (
     Batch,
@@ -53,7 +54,7 @@ UNDRAWABLE_EVERY = 40
 IDS = 250  # frame ids are told apart modulo this, in a pixel
 
 
-class FlakyEngine:
+class FlakyEngine(Synchronous):
     """Slow; echoes the pixel in each frame's middle; has less memory from its 50th call on."""
 
     info = EngineInfo("flaky", "1", "test", "fp32", TARGET)

@@ -150,6 +150,24 @@ def test_input_size(tmp_path: Path, case: str) -> None:
         assert complaint in refusal(path, input_wh=input_wh)
 
 
+@pytest.mark.parametrize(
+    ("is_open", "input_wh", "expected"),
+    [
+        pytest.param(True, None, (64, 32), id="an open size is the exporter's"),
+        pytest.param(True, (32, 64), (32, 64), id="the user goes first"),
+        pytest.param(False, None, (64, 48), id="a fixed size is what it is"),
+    ],
+)
+def test_the_exporters_input_size(
+    tmp_path: Path, is_open: bool, input_wh: Optional[Tuple[int, int]], expected: Tuple[int, int]
+) -> None:
+    path = TinyDetector(is_size_open=is_open).save(tmp_path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"imgsz": "[32, 64]"})
+    graph = deploy(save(model, tmp_path), config(input_wh=input_wh))
+    assert graph.preprocessing.input_wh == expected
+
+
 def test_shapes_of_another_size_are_forgotten(tmp_path: Path) -> None:
     """An exporter notes shapes for its own example; they must not hide the true anchor count."""
     tiny = TinyDetector(is_size_open=True)

@@ -20,6 +20,7 @@ from edge.building.labels import Labels
 from edge.config.schema import EngineConfig, GateConfig, ModelConfig, Precision
 from edge.errors import BuildError
 from edge.geometry import Image, Letterbox
+from edge.inference.engine import Synchronous
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.records import BuildPhase, BuildProgress, DeployedGraph, EngineInfo, Preprocessing
 
@@ -169,7 +170,7 @@ def test_too_few_images_are_no_evidence(
 # --- engines whose every number is known -----------------------------------------------------
 
 
-class TableEngine:
+class TableEngine(Synchronous):
     """Gives the rows that stand in a table under the first pixel of each frame."""
 
     input_wh = (4, 4)

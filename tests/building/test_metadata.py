@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import pytest
 
-from edge.building.metadata import class_names
+from edge.building.metadata import class_names, input_wh
 from edge.errors import ModelError
 
 READABLE: Dict[str, str] = {
@@ -60,3 +60,22 @@ def test_names_tell_what_the_output_does_not() -> None:
     assert str(caught.value) == (
         "its output does not tell how many classes there are; list them in model.class_names"
     )
+
+
+@pytest.mark.parametrize(
+    ("imgsz", "expected"),
+    [
+        ("[480, 640]", (640, 480)),  # height first
+        ("[640]", None),
+        ("[640, 0]", None),
+        ("[640, -1]", None),
+        ("[640, 1.5]", None),
+        ("[640, True]", None),
+        ("640", None),
+        ("", None),
+        ("[640, 640", None),
+    ],
+)
+def test_input_wh(imgsz: str, expected: Optional[Tuple[int, int]]) -> None:
+    assert input_wh({"imgsz": imgsz}) == expected
+    assert input_wh({}) is None

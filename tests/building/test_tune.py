@@ -28,6 +28,7 @@ from edge.clock import NS_PER_MS
 from edge.config.schema import BatchingConfig
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
+from edge.inference.engine import Synchronous
 from edge.records import EngineInfo
 
 # --- the knee --------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def test_a_few_disturbed_batches_do_not_move_the_throughput() -> None:
 # --- climbing --------------------------------------------------------------------------------
 
 
-class Machine:
+class Machine(Synchronous):
     """An engine and the machine it runs on: time and memory pass as the engine spends them.
 
     A call takes `call_ms` and `frame_ms` for each frame, on one core of two; every frame of the

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine, batch_cap
+from edge.inference.engine import Synchronous
 from edge.records import EngineInfo
 
 
-class SmallEngine:
+class SmallEngine(Synchronous):
     """Holds `fits` frames at once; more run out of memory. Echoes each frame's first byte."""
 
     input_wh = (1, 1)

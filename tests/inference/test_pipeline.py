@@ -16,7 +16,7 @@ from edge.config.schema import EngineConfig, ModelConfig
 from edge.errors import EngineError
 from edge.geometry import Image, Letterbox
 from edge.inference.chunks import ChunkedEngine
-from edge.inference.engine import Engine
+from edge.inference.engine import Engine, Synchronous
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.inference.pipeline import Pipeline
 from edge.records import (
@@ -39,7 +39,7 @@ RELEASED: List[int] = []
 """The slots that came back, in order; each bench starts it afresh."""
 
 
-class EchoEngine:
+class EchoEngine(Synchronous):
     """Detects each frame's first byte, under the test's control: waits, fails, takes time."""
 
     def __init__(self, max_batch: int = 4, clock: Optional[ManualClock] = None) -> None:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from edge.errors import EngineError
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
+from edge.inference.engine import Synchronous
 from edge.inference.seat import EngineSeat
 from edge.records import EngineInfo
 
 HANG_S = 30.0
 
 
-class Numbered:
+class Numbered(Synchronous):
     """Answers every frame with its own number; each call waits for a permit."""
 
     input_wh = (1, 1)
@@ -70,7 +71,7 @@ class Worker:
     def _run(self) -> None:
         frames = np.zeros((5, 1, 1, 3), np.uint8)
         while not self._stop.is_set() and len(self.answers) < self._batches:
-            self.answers.append(self._seat.infer(frames)[:, 0, 0].tolist())
+            self.answers.append(self._seat.launch(frames).wait()[:, 0, 0].tolist())
 
 
 def wait_in_exchange(thread: threading.Thread) -> None:
@@ -78,8 +79,10 @@ def wait_in_exchange(thread: threading.Thread) -> None:
     deadline_s = time.monotonic() + HANG_S
     while time.monotonic() < deadline_s:
         frame = sys._current_frames().get(thread.ident or 0)
-        if frame is not None and frame.f_code is EngineSeat.exchange.__code__:
-            time.sleep(0.1)  # from its first line to the lock
+        while frame is not None and frame.f_code is not EngineSeat.exchange.__code__:
+            frame = frame.f_back
+        if frame is not None:
+            time.sleep(0.1)  # from its first line to the wait
             return
         time.sleep(0.001)
     raise AssertionError("the exchange was never begun")
@@ -133,6 +136,6 @@ def test_an_engine_that_fails_can_still_be_exchanged() -> None:
     seat = EngineSeat(seated(bad))
     frames = np.zeros((1, 1, 1, 3), np.uint8)
     with pytest.raises(EngineError, match="fell off"):
-        seat.infer(frames)
+        seat.launch(frames)
     seat.exchange(seated(good))
-    assert seat.infer(frames)[0, 0, 0] == 2
+    assert seat.launch(frames).wait()[0, 0, 0] == 2
