@@ -9,10 +9,13 @@ from typing import Iterator
 import numpy as np
 import pytest
 
+from edge.building.graph import deploy
+from edge.config.schema import ModelConfig
 from edge.errors import ConfigError, CudaError
 from edge.geometry import Image
 from edge.inference.cuda import Context
 from edge.inference.tensorrt import import_tensorrt
+from tests.building.tiny_detectors import TinyDetector
 from tests.gpu.workbench import Workbench, clip_frames, demo_graph, pictures, say
 
 
@@ -41,6 +44,21 @@ def bench(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Workben
     folder.mkdir(parents=True, exist_ok=True)
     say(f"TensorRT {trt.__version__}, plans in {folder}")
     return Workbench(demo_graph(), context, folder)
+
+
+@pytest.fixture(scope="session")
+def small(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """A network of a few convolutions, for what has to be built again and again."""
+    path = TinyDetector().save(tmp_path_factory.mktemp("small"))
+    graph = deploy(path, ModelConfig(path=path, class_names=["a", "b", "c"]))
+    return Workbench(graph, bench.context, bench.folder)
+
+
+@pytest.fixture(scope="session")
+def noise(small: Workbench) -> Image:
+    """Frames for the small network."""
+    width, height = small.graph.preprocessing.input_wh
+    return np.random.default_rng(5).integers(0, 256, (96, height, width, 3), np.uint8)
 
 
 @pytest.fixture(scope="session")

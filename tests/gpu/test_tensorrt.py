@@ -202,10 +202,10 @@ def test_a_fixed_batch_is_padded(bench: Workbench, tmp_path: Path) -> None:
 # --- calibration that goes wrong ----------------------------------------------------------------
 
 
-def spoiled(frames: Image, after: int) -> CalibrationFeed:
+def spoiled(noise: Image, after: int) -> CalibrationFeed:
     def batches() -> Iterator[Image]:
         for number in range(after):
-            yield frames[number * 8 : number * 8 + 8]
+            yield noise[number * 8 : number * 8 + 8]
         raise OSError("the folder is gone")
 
     return CalibrationFeed(batches, after + 2, CalibrationMethod.ENTROPY)
@@ -213,43 +213,41 @@ def spoiled(frames: Image, after: int) -> CalibrationFeed:
 
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_exception_that_tensorrt_swallows_fails_the_build(
-    bench: Workbench, calibration_frames: Image, after: int
+    small: Workbench, noise: Image, after: int
 ) -> None:
-    caches = BuildCaches(timing=bench.caches().timing)
+    caches = BuildCaches(timing=small.caches().timing)
     with pytest.raises((BuildError, OSError), match="the folder is gone"):
-        bench.builder(caches).build_int8(spoiled(calibration_frames, after))
+        small.builder(caches).build_int8(spoiled(noise, after))
     assert caches.calibration == b""
 
 
-def test_fewer_batches_than_promised_fail_the_build(
-    bench: Workbench, calibration_frames: Image
-) -> None:
-    whole = feed_of(calibration_frames[:16])
-    caches = BuildCaches(timing=bench.caches().timing)
+def test_fewer_batches_than_promised_fail_the_build(small: Workbench, noise: Image) -> None:
+    whole = feed_of(noise[:16])
+    caches = BuildCaches(timing=small.caches().timing)
     with pytest.raises(BuildError, match="took 2 of 5 calibration batches"):
-        bench.builder(caches).build_int8(dataclasses.replace(whole, count=5))
+        small.builder(caches).build_int8(dataclasses.replace(whole, count=5))
 
 
-def test_minmax_calibrates_too(bench: Workbench, calibration_frames: Image) -> None:
-    feed = dataclasses.replace(feed_of(calibration_frames[:32]), method=CalibrationMethod.MINMAX)
-    caches = BuildCaches(timing=bench.caches().timing)
-    plan = bench.builder(caches).build_int8(feed)
+def test_minmax_calibrates_too(small: Workbench, noise: Image) -> None:
+    feed = dataclasses.replace(feed_of(noise[:32]), method=CalibrationMethod.MINMAX)
+    caches = BuildCaches(timing=small.caches().timing)
+    plan = small.builder(caches).build_int8(feed)
     assert caches.calibration.startswith(b"TRT-")
     assert b"MinMax" in caches.calibration.splitlines()[0]
-    TensorRtEngine(plan, Precision.INT8, bench.context).close()
+    TensorRtEngine(plan, Precision.INT8, small.context).close()
 
 
 # --- refusals ----------------------------------------------------------------------------------
 
 
-def test_a_dla_is_refused_where_there_is_none(bench: Workbench) -> None:
+def test_a_dla_is_refused_where_there_is_none(small: Workbench) -> None:
     options = dataclasses.replace(OPTIONS, dla_core=0)
     with pytest.raises(ConfigError, match=r"engine\.dla_core: .* has no deep-learning") as caught:
-        bench.builder(BuildCaches(), options).build(Precision.FP16)
+        small.builder(BuildCaches(), options).build(Precision.FP16)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unsupported_operator_is_named(bench: Workbench) -> None:
+def test_an_unsupported_operator_is_named(small: Workbench) -> None:
     nodes = [
         helper.make_node("Cast", ["frames"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Det", ["pixels"], ["detections"], name="/head/Det"),
@@ -262,19 +260,19 @@ def test_an_unsupported_operator_is_named(bench: Workbench) -> None:
     )
     model = helper.make_model(onnx_graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
-    graph = dataclasses.replace(bench.graph, onnx_bytes=model.SerializeToString())
-    builder = TensorRtBuilder(graph, OPTIONS, bench.context, lambda _: None)
+    graph = dataclasses.replace(small.graph, onnx_bytes=model.SerializeToString())
+    builder = TensorRtBuilder(graph, OPTIONS, small.context, lambda _: None)
     with pytest.raises(ModelError, match=r"operator Det \(node '/head/Det'\)") as caught:
         builder.build(Precision.FP32)
     say(str(caught.value))
 
 
 def test_no_memory_for_a_context_is_known_before(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    small: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, "memory_info", lambda self: type("M", (), {"free": 1000})())
     with pytest.raises(EngineOutOfMemory, match=r"lower engine\.max_batch"):
-        TensorRtEngine(bench.plan(Precision.FP16), Precision.FP16, bench.context)
+        TensorRtEngine(small.plan(Precision.FP16), Precision.FP16, small.context)
 
 
 # Each in a process of its own: TensorRT may crash on a damaged plan, and that is the question.
@@ -309,8 +307,8 @@ def load_apart(plan: bytes, folder: Path) -> str:
     return told
 
 
-def test_a_good_plan_loads_apart(bench: Workbench, tmp_path: Path) -> None:
-    assert load_apart(bench.plan(Precision.FP16), tmp_path) == "loaded"
+def test_a_good_plan_loads_apart(small: Workbench, tmp_path: Path) -> None:
+    assert load_apart(small.plan(Precision.FP16), tmp_path) == "loaded"
 
 
 DAMAGES = {
@@ -327,9 +325,9 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_plan_is_refused_without_a_crash(
-    bench: Workbench, tmp_path: Path, damage: Any
+    small: Workbench, tmp_path: Path, damage: Any
 ) -> None:
-    told = load_apart(damage(bench.plan(Precision.FP16)), tmp_path)
+    told = load_apart(damage(small.plan(Precision.FP16)), tmp_path)
     assert told.startswith("refused:")
     assert "must be built again" in told
 
@@ -337,19 +335,19 @@ def test_a_damaged_plan_is_refused_without_a_crash(
 # --- timings -----------------------------------------------------------------------------------
 
 
-def test_timings_are_used_again(bench: Workbench, frames: Image) -> None:
-    bench.plan(Precision.FP16)
-    caches = BuildCaches(timing=bench.caches().timing)
+def test_timings_are_used_again(small: Workbench, noise: Image) -> None:
+    small.plan(Precision.FP16)
+    caches = BuildCaches(timing=small.caches().timing)
     size = len(caches.timing)
     assert size > 1000
     started = time.monotonic()
-    plan = bench.builder(caches).build(Precision.FP16)
+    plan = small.builder(caches).build(Precision.FP16)
     say(
         f"fp16 again in {time.monotonic() - started:.1f} s; {size} bytes of timings, "
         f"then {len(caches.timing)}"
     )
     assert len(caches.timing) == size, "something was measured again"
-    run(bench, plan, Precision.FP16, frames[:8])
+    run(small, plan, Precision.FP16, noise[:8])
 
 
 FOREIGN = {"garbage": b"garbage" * 100, "cut short": None}
@@ -357,20 +355,20 @@ FOREIGN = {"garbage": b"garbage" * 100, "cut short": None}
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_timings_that_cannot_be_read_are_no_obstacle(
-    bench: Workbench, tmp_path: Path, name: str
+    small: Workbench, tmp_path: Path, name: str
 ) -> None:
     path = TinyDetector().save(tmp_path)
     graph = deploy(path, ModelConfig(path=path, class_names=["a", "b", "c"]))
-    known = bench.caches().timing
+    known = small.caches().timing
     caches = BuildCaches(timing=FOREIGN[name] or known[: len(known) // 2])
-    builder = TensorRtBuilder(graph, OPTIONS, bench.context, lambda _: None, caches)
+    builder = TensorRtBuilder(graph, OPTIONS, small.context, lambda _: None, caches)
     assert builder.build(Precision.FP16)
     assert caches.timing
 
 
-def test_a_closed_engine_infers_no_more(bench: Workbench, frames: Image) -> None:
-    engine = TensorRtEngine(bench.plan(Precision.FP16), Precision.FP16, bench.context)
+def test_a_closed_engine_infers_no_more(small: Workbench, noise: Image) -> None:
+    engine = TensorRtEngine(small.plan(Precision.FP16), Precision.FP16, small.context)
     engine.close()
     engine.close()
     with pytest.raises(EngineError, match="closed"):
-        engine.infer(frames[:1])
+        engine.infer(noise[:1])
