@@ -78,13 +78,13 @@ class Checker:
         plan = BuildPlan.of(self._config, read_machine().module)
         supply = open_supply(plan, graph, lambda status: None, SystemClock(), threading.Event())
         with contextlib.closing(supply):
-            supplied = supply.ready()
+            opened = supply.open_ready()
             for precision, finding in supply.status.cache.items():
                 if finding != HIT:
                     yield f"engine   {precision.value} is not there: {finding}; see `edge build`"
-            if supplied is None:
+            if opened is None:
                 return
-            with contextlib.closing(supply.load(supplied)) as engine:
+            with contextlib.closing(opened[1]) as engine:
                 info, in_flight = engine.info, engine.in_flight
         yield f"engine   {info.precision} on {info.backend} {info.version} ({info.device})"
         yield from self._batches(graph, info, in_flight)

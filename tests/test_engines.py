@@ -22,7 +22,7 @@ from edge.geometry import Image
 from edge.inference.engine import Engine
 from edge.records import DeployedGraph, EngineInfo, EngineState, EngineStatus, OnProgress
 from edge.records import Preprocessing as Spec
-from tests.building.test_supply import Workshop, engine
+from tests.building.test_supply import Workshop, engine, supply
 
 HANG_S = 30.0
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
@@ -204,6 +204,23 @@ def test_a_kept_engine_that_cannot_be_loaded_any_more_is_no_reason_to_stop(
     assert bench.told[-1].cache[refused[0]] == "cannot be loaded: cannot read the engine"
     bench.improve()
     assert bench.exchanged == (["int8"] if INT8 in refused else [])
+
+
+@pytest.mark.parametrize(
+    ("refused", "opens"), [([], INT8), ([INT8], FP16), ([INT8, FP16], None)], ids=str
+)
+def test_what_is_ready_and_cannot_be_loaded_is_passed_over(
+    refused: List[Precision], opens: Optional[Precision]
+) -> None:
+    error = EngineError("cannot read the engine")
+    stored = {INT8: engine(INT8, Verdict.PASS), **GOOD16}
+    workshop = LoadingWorkshop(stored, {}, {one: error for one in refused})
+    made, told = supply(workshop, INT8)
+    opened = made.open_ready()
+    assert (opened and opened[0], workshop.tasks) == (opens, [])
+    unloadable = [p for p, why in made.status.cache.items() if why.startswith("cannot be loaded")]
+    assert unloadable == refused
+    assert told[-1] == made.status
 
 
 def test_a_new_engine_that_cannot_be_loaded_either_is_the_callers(

@@ -109,8 +109,17 @@ class EngineSupply:
 
         Raises as `first`, and EngineError where even a new engine cannot be loaded.
         """
+        return self._open(self.first, stop)
+
+    def open_ready(self) -> Optional[Tuple[Precision, Engine]]:
+        """`ready`, loaded; what cannot be loaded is passed over. Raises as `open_first`."""
+        return self._open(self.ready, threading.Event())
+
+    def _open(
+        self, find: Callable[[], Optional[Supplied]], stop: threading.Event
+    ) -> Optional[Tuple[Precision, Engine]]:
         while True:
-            supplied = self.first()
+            supplied = find()
             if supplied is None or stop.is_set():
                 return None
             try:
@@ -121,6 +130,7 @@ class EngineSupply:
                 reason = f"cannot be loaded: {error}"
                 log.warning("the %s engine %s", supplied.precision.value, reason)
                 self._unloadable[supplied.precision] = reason
+                self._tell_cache(supplied.precision, reason)
 
     def ready(self) -> Optional[Supplied]:
         """The best engine that needs no building; None where there is none. Raises ConfigError."""
