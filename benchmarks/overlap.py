@@ -1,0 +1,187 @@
+"""Two streams beside one, and beside compute alone, on the GPU of this machine.
+
+``python -m benchmarks.overlap --config config.yaml [--json] [--save]``
+
+Runs the engine that `edge run` would serve with this configuration, built before by `edge build`:
+serially (up, through, down, one batch after the other), overlapped (as the daemon does), and its
+compute alone, with frames that are on the device already. Rounds of the three take turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Callable, Dict, List, Optional, Sequence
+
+if not __package__:  # run as a file: the repository is not on the path then
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.timing import interleave, paired_ratio, percentile
+from edge.building.graph import deploy
+from edge.building.plan import BuildPlan
+from edge.building.supply import open_supply
+from edge.clock import SystemClock
+from edge.config.load import load
+from edge.config.schema import Backend
+from edge.errors import ConfigError
+from edge.health.machine import read_machine
+from edge.inference.cuda import Context, DeviceBuffer, PinnedArray, Stream
+from edge.inference.overlap import Launched, OverlapLoop
+from edge.inference.tensorrt import TensorRtProgram
+
+HELD_TO = 8
+"""The batch that the bars are for."""
+
+COMPUTE_BAR = report.Bar(">=", 0.95)
+SERIAL_BAR = report.Bar(">=", 1.0)
+# The larger bar is for where there is something to hide: copies of three tenths of the compute.
+SERIAL_BAR_WHERE_COPIES_COUNT = report.Bar(">=", 1.3)
+_COPIES_COUNT = 0.3
+
+
+class Device:
+    """One engine's program, and the three ways to run it; every way returns when all is done."""
+
+    def __init__(self, context: Context, program: TensorRtProgram) -> None:
+        self._context = context
+        self.program = program
+        self._made = contextlib.ExitStack()
+        self._loop = OverlapLoop(context, program)
+        self._made.callback(self._loop.close)
+        width, height = program.input_wh
+        shape = (program.max_batch, height, width, 3)
+        self._slots = [self._slot(shape, seed) for seed in range(4)]
+        self._stream = self._made.enter_context(Stream(context))
+        self._frames = self._made.enter_context(DeviceBuffer(context, self._slots[0].nbytes))
+        rows = program.max_batch * program.candidates * 6 * 4
+        self._detections = self._made.enter_context(DeviceBuffer(context, rows))
+
+    def compute(self, batch: int, batches: int) -> None:
+        """No copies at all."""
+        frames, detections = self._frames.pointer, self._detections.pointer
+        for _ in range(batches):
+            self.program.enqueue(batch, frames, detections, self._stream)
+        self._stream.synchronize()
+
+    def copies(self, batch: int, batches: int) -> None:
+        """Uploads alone."""
+        nbytes = batch * (self._frames.nbytes // self.program.max_batch)
+        for number in range(batches):
+            self._stream.upload(self._frames.pointer, self._slots[number % 4], nbytes)
+        self._stream.synchronize()
+
+    def serial(self, batch: int, batches: int) -> None:
+        """One batch after the other."""
+        for number in range(batches):
+            self._loop.launch(self._slots[number % 4].array[:batch]).wait()
+
+    def overlapped(self, batch: int, batches: int) -> None:
+        """As the daemon does: this thread launches, another waits."""
+        out: SimpleQueue[Optional[Launched]] = SimpleQueue()
+        thread = threading.Thread(target=self._collect, args=(out,))
+        thread.start()
+        for number in range(batches):
+            out.put(self._loop.launch(self._slots[number % 4].array[:batch]))
+        out.put(None)
+        thread.join()
+
+    def close(self) -> None:
+        """Frees everything."""
+        self._made.close()
+
+    def _collect(self, out: SimpleQueue[Optional[Launched]]) -> None:
+        with self._context.current():
+            for launched in iter(out.get, None):
+                launched.wait()
+
+    def _slot(self, shape: Sequence[int], seed: int) -> PinnedArray:
+        slot = self._made.enter_context(PinnedArray(self._context, tuple(shape), np.uint8))
+        # Never zeros: a GPU computes them faster than pictures.
+        slot.array[...] = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+        return slot
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Runs the benchmark."""
+    parser = report.argument_parser(__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="with backend tensorrt")
+    options = parser.parse_args(arguments)
+    result = report.Report("overlap", options)
+    config = load(options.config, os.environ)
+    plan = BuildPlan.of(config, read_machine().module)
+    if plan.backend is not Backend.TENSORRT:
+        raise ConfigError("engine.backend: this benchmark measures tensorrt")
+    graph = deploy(config.model.path, config.model)
+    stop = threading.Event()
+    with contextlib.closing(
+        open_supply(plan, graph, lambda status: None, SystemClock(), stop)
+    ) as supply:
+        supplied = supply.first()
+        assert supplied is not None  # nobody stops it
+    with contextlib.closing(Context()) as context, context.current():
+        program = TensorRtProgram(supplied.data, context, config.engine.dla_core)
+        result.note(
+            f"{graph.name} in {supplied.precision.value} on {context.device_name}, "
+            f"TensorRT {program.version}"
+        )
+        with contextlib.closing(program), contextlib.closing(Device(context, program)) as device:
+            _measure(device, 3 if options.quick else 15, 50 if options.quick else 200, result)
+    result.publish()
+
+
+def _measure(device: Device, rounds: int, batches: int, result: report.Report) -> None:
+    largest = device.program.max_batch
+    sizes = [largest] if device.program.is_static else _ladder(largest)
+    for batch in sizes:
+        took_ms = _timed(device, batch, rounds, batches)
+        for way, values in took_ms.items():
+            fps = batch * batches / percentile(values, 50) * 1e3
+            result.add(f"{way}_fps_b{batch}", fps, "/s", f"batches of {batch}, {way}")
+        if batch == min(HELD_TO, largest):
+            _judge(took_ms, result)
+
+
+def _judge(took_ms: Dict[str, List[float]], result: report.Report) -> None:
+    share = paired_ratio(took_ms["copies"], took_ms["compute"])
+    result.add("copy_over_compute", share, "times", "time of the uploads over the compute's")
+    ratio = paired_ratio(took_ms["compute"], took_ms["overlapped"])
+    meaning = "throughput of two streams over compute alone"
+    result.add("overlap_over_compute", ratio, "times", meaning, COMPUTE_BAR)
+    ratio = paired_ratio(took_ms["serial"], took_ms["overlapped"])
+    bar = SERIAL_BAR_WHERE_COPIES_COUNT if share >= _COPIES_COUNT else SERIAL_BAR
+    result.add("overlap_over_serial", ratio, "times", "two streams over one after the other", bar)
+
+
+def _timed(device: Device, batch: int, rounds: int, batches: int) -> Dict[str, List[float]]:
+    ways: Dict[str, Callable[[int, int], None]] = {
+        "compute": device.compute,
+        "copies": device.copies,
+        "serial": device.serial,
+        "overlapped": device.overlapped,
+    }
+    for run in ways.values():
+        run(batch, batches)  # warm: the first call after a change of shape is slow
+
+    def timed(run: Callable[[int, int], None]) -> Callable[[], None]:
+        return lambda: run(batch, batches)
+
+    started = time.monotonic()
+    took_ms = interleave({way: timed(run) for way, run in ways.items()}, rounds)
+    print(f"batch {batch}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return took_ms
+
+
+def _ladder(largest: int) -> List[int]:
+    return [size for size in (1, 2, 4, 8, 16, 32, 64) if size <= largest]
+
+
+if __name__ == "__main__":
+    main()
