@@ -174,14 +174,17 @@ def test_a_first_engine_that_the_device_cannot_take_is_the_callers(
 @pytest.mark.parametrize(
     ("refused", "made", "tasks", "serves"),
     [
-        pytest.param([FP16], MAKES_FP16, [(Task.MAKE_FLOAT, FP16)], "fp16", id="fp16 is made anew"),
+        pytest.param(
+            [FP16, FP32], MAKES_FP16, [(Task.MAKE_FLOAT, FP16)], "fp16", id="fp16 is made anew"
+        ),
+        pytest.param([FP16], {}, [], "fp32", id="fp32 serves instead of fp16"),
         pytest.param([INT8], {}, [], "fp16", id="fp16 serves instead of int8"),
         pytest.param(
-            [INT8, FP16],
+            [INT8, FP16, FP32],
             {**MAKES_FP16, (Task.JUDGE_FLOAT, FP16): GOOD16},
             [(Task.MAKE_FLOAT, FP16)],
             "fp16",
-            id="both are refused",
+            id="all are refused",
         ),
     ],
 )
@@ -207,7 +210,9 @@ def test_a_kept_engine_that_cannot_be_loaded_any_more_is_no_reason_to_stop(
 
 
 @pytest.mark.parametrize(
-    ("refused", "opens"), [([], INT8), ([INT8], FP16), ([INT8, FP16], None)], ids=str
+    ("refused", "opens"),
+    [([], INT8), ([INT8], FP16), ([INT8, FP16], FP32), ([INT8, FP16, FP32], None)],
+    ids=str,
 )
 def test_what_is_ready_and_cannot_be_loaded_is_passed_over(
     refused: List[Precision], opens: Optional[Precision]
@@ -226,10 +231,12 @@ def test_what_is_ready_and_cannot_be_loaded_is_passed_over(
 def test_a_new_engine_that_cannot_be_loaded_either_is_the_callers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    workshop = LoadingWorkshop(GOOD16, MAKES_FP16, {FP16: EngineError("no numbers")})
+    error = EngineError("no numbers")
+    made = {**MAKES_FP16, (Task.MAKE_FLOAT, FP32): {FP32: engine(FP32)}}
+    workshop = LoadingWorkshop(GOOD16, made, {FP16: error, FP32: error})
     with pytest.raises(EngineError, match="no numbers"):
         Bench(workshop, monkeypatch, FP16).engines.first()
-    assert workshop.tasks == [(Task.MAKE_FLOAT, FP16)]
+    assert workshop.tasks == [(Task.MAKE_FLOAT, FP16), (Task.MAKE_FLOAT, FP32)]
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,13 @@ class EngineStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def find(self, wanted: Fingerprint) -> Union[Hit, Miss]:
-        """The engine with this very fingerprint, checked to the last byte, or why there is none."""
+    def find(self, wanted: Fingerprint, *, ignoring: Optional[str] = None) -> Union[Hit, Miss]:
+        """The engine with this very fingerprint, checked to the last byte, or why there is none.
+
+        `ignoring` names a part of it that may be another.
+        """
         try:
-            return self._find(wanted)
+            return self._find(wanted, ignoring)
         except OSError as error:
             return Miss(f"cannot be read: {error.strerror}")
 
@@ -139,7 +142,7 @@ class EngineStore:
             "free disk space or correct device.state_dir"
         )
 
-    def _find(self, wanted: Fingerprint) -> Union[Hit, Miss]:
+    def _find(self, wanted: Fingerprint, ignoring: Optional[str]) -> Union[Hit, Miss]:
         slot = _slot(wanted)
         misses = []
         for name in (f"{slot}.json", f"{slot}.refused.json"):
@@ -150,7 +153,11 @@ class EngineStore:
             except ValueError as error:
                 misses.append(f"{name} is damaged: {error}")
                 continue
-            differences = manifest.fingerprint.differences(wanted)
+            differences = [
+                difference
+                for difference in manifest.fingerprint.differences(wanted)
+                if ignoring is None or difference.split()[0] != ignoring
+            ]
             if not differences:
                 return self._check(manifest)
             misses.append("; ".join(differences))

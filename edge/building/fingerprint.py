@@ -68,6 +68,10 @@ class BackendKey(Key):
     tactic_sources: Optional[Tuple[TacticSource, ...]] = None
 
 
+RECIPE = 1
+"""How this program makes and judges engines; raised where a change must not spare the old ones."""
+
+
 class Fingerprint(Key):
     """All that decides what an engine is. Memory given to the builder is not in it: it changes
     only how fast the engine is, and free memory is never the same twice."""
@@ -76,6 +80,7 @@ class Fingerprint(Key):
     graph: GraphKey
     backend: BackendKey
     calibration: Optional[CalibrationKey] = None
+    recipe: int = RECIPE
 
 
 def _differences(before: Any, now: Any, name: str = "") -> List[str]:

@@ -83,9 +83,23 @@ class Maker:
         ready = self._toolchain.ready(precision)
         if ready is not None:
             return Hit(ready)
-        is_calibrated = precision is Precision.INT8
-        calibration = self._calibration_key(folder_sha256(self._folder)) if is_calibrated else None
-        return self._store.find(self._fingerprint(precision, calibration))
+        if precision is not Precision.INT8:
+            return self._store.find(self._fingerprint(precision, None))
+        try:
+            images_sha256 = folder_sha256(self._folder)
+        except ConfigError as error:
+            return self._find_without_images(error)
+        key = self._calibration_key(images_sha256)
+        return self._store.find(self._fingerprint(precision, key))
+
+    def _find_without_images(self, error: ConfigError) -> Hit:
+        """The INT8 engine whose images are gone: they were needed to make it, not to run it."""
+        fingerprint = self._fingerprint(Precision.INT8, self._calibration_key(""))
+        found = self._store.find(fingerprint, ignoring="calibration.images_sha256")
+        if isinstance(found, Miss) or found.data is None:
+            raise error
+        log.warning("%s; the int8 engine that was made from it goes on serving", error)
+        return found
 
     def is_up_to_date(self, report: GateReport) -> bool:
         """False for a float engine's verdict by other images or limits than the present ones."""

@@ -125,7 +125,10 @@ class EngineSupply:
             try:
                 return supplied.precision, self.load(supplied)
             except EdgeError as error:
-                if not self._is_worth_making_anew(supplied.precision, error):
+                # Neither of these says anything about the engine.
+                if isinstance(error, (EngineOutOfMemory, CudaError)):
+                    raise
+                if not (self._is_kept(supplied.precision) or self._has_exact(supplied.precision)):
                     raise
                 reason = f"cannot be loaded: {error}"
                 log.warning("the %s engine %s", supplied.precision.value, reason)
@@ -190,7 +193,7 @@ class EngineSupply:
         """Checks the first engine, where an exact one can tell and there is evidence."""
         first, exact = self._toolchain.first, self._toolchain.exact
         is_asked = self._wanted is not Precision.FP32 and self._maker.has_evidence
-        if first is exact or not is_asked:
+        if first is exact or not is_asked or first in self._unloadable:
             return
         found = self._find(first)
         gate = found.gate if isinstance(found, Hit) else None
@@ -225,6 +228,10 @@ class EngineSupply:
         first, exact = self._toolchain.first, self._toolchain.exact
         if self._wanted is Precision.FP32:
             return Precision.FP32
+        if first in self._unloadable and (
+            first in self._made_now or isinstance(self._find(exact), Hit)
+        ):
+            return exact
         found = self._find(first)
         gate = found.gate if isinstance(found, Hit) else None
         return exact if gate is not None and gate.verdict is Verdict.FAIL else first
@@ -233,11 +240,13 @@ class EngineSupply:
         unloadable = self._unloadable.get(precision)
         return self._maker.find(precision) if unloadable is None else Miss(unloadable)
 
-    def _is_worth_making_anew(self, precision: Precision, error: EdgeError) -> bool:
-        """True for a kept engine that the device refuses: another driver or library may be why."""
-        is_kept = self._toolchain.ready(precision) is None and precision not in self._made_now
-        # Neither of these says anything about the engine.
-        return is_kept and not isinstance(error, (EngineOutOfMemory, CudaError))
+    def _is_kept(self, precision: Precision) -> bool:
+        """True for an engine of an earlier start: another driver may be why it is refused now."""
+        return self._toolchain.ready(precision) is None and precision not in self._made_now
+
+    def _has_exact(self, precision: Precision) -> bool:
+        """True for the first engine where an exact one can stand in: weights may overflow in it."""
+        return precision is self._toolchain.first and precision is not self._toolchain.exact
 
     def _look_for(self, precision: Precision) -> Optional[bytes]:
         found = self._find(precision)

@@ -22,6 +22,7 @@ from edge.config.schema import (
     ModelConfig,
     Precision,
 )
+from edge.errors import ConfigError
 from edge.records import BuildProgress, OnProgress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,6 +85,19 @@ def test_images_that_come_during_the_build_are_not_said_to_be_in_it(folder: Path
     found = made.find(Precision.INT8)
     assert isinstance(found, Hit)
     assert found.data is not None
+
+
+def test_an_engine_outlives_the_images_it_was_made_from(folder: Path) -> None:
+    made = maker(folder, [])
+    with pytest.raises(ConfigError, match=r"calibration\.folder"):
+        maker(folder.parent / "never", []).find(Precision.INT8)
+    made.make_int8(Precision.FP32, ignore)
+    data = made.find(Precision.INT8)
+    shutil.rmtree(folder)
+    assert made.find(Precision.INT8) == data
+    other_limits = maker(folder, [], min_boxes=2)
+    with pytest.raises(ConfigError, match=r"calibration\.folder"):
+        other_limits.find(Precision.INT8)
 
 
 def test_a_float_engines_verdict_knows_the_images_and_limits_it_was_found_by(folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+import threading
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import pytest
 
@@ -12,7 +13,7 @@ from edge.building.supply import EngineSupply, eta
 from edge.building.worker import Task
 from edge.clock import ManualClock
 from edge.config.schema import Precision
-from edge.errors import BuildError
+from edge.errors import BuildError, CudaError, EdgeError, EngineError, EngineOutOfMemory
 from edge.records import BuildPhase, BuildProgress, EngineState, EngineStatus, OnProgress
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
@@ -55,6 +56,7 @@ class Workshop:
         self.has_evidence = True
         self.has_other_images = False
         self.tasks: List[Tuple[Task, Precision]] = []
+        self.refuses: Dict[Precision, EdgeError] = {}
         self.progress: List[BuildProgress] = []
 
     def ready(self, precision: Precision) -> Optional[bytes]:
@@ -65,6 +67,11 @@ class Workshop:
 
     def is_up_to_date(self, report: GateReport) -> bool:
         return not self.has_other_images
+
+    def load(self, data: bytes, precision: Precision) -> Any:
+        if precision in self.refuses:
+            raise self.refuses[precision]
+        return data
 
     def run(self, task: Task, precision: Precision, on_progress: OnProgress) -> bool:
         self.tasks.append((task, precision))
@@ -219,6 +226,66 @@ def test_a_first_build_that_fails_is_the_callers() -> None:
     made, _ = supply(Workshop({}, {(FLOAT, FP16): BuildError("no such operator")}), FP16)
     with pytest.raises(BuildError, match="no such operator"):
         made.first()
+
+
+NAN = EngineError("the engine gives no numbers (NaN)")
+
+
+def opened(workshop: Workshop, wanted: Precision = FP16) -> Tuple[object, EngineSupply]:
+    made, _ = supply(workshop, wanted)
+    found = made.open_first(threading.Event())
+    return (None if found is None else found[0]), made
+
+
+def test_weights_that_overflow_in_fp16_serve_in_fp32() -> None:
+    workshop = Workshop(
+        {}, {(FLOAT, FP16): {FP16: engine(FP16)}, (FLOAT, FP32): {FP32: engine(FP32)}}
+    )
+    workshop.refuses[FP16] = NAN
+    precision, made = opened(workshop)
+    assert precision is FP32
+    assert workshop.tasks == [(FLOAT, FP16), (FLOAT, FP32)]
+    assert made.status.cache[FP16] == "cannot be loaded: the engine gives no numbers (NaN)"
+    made.serves(FP32)
+    assert list(made.improvements()) == []  # fp16 is not judged any more
+    # At the next start both are kept, and nothing is built in vain.
+    workshop.tasks.clear()
+    precision, _ = opened(workshop)
+    assert (precision, workshop.tasks) == (FP32, [])
+
+
+def test_a_kept_engine_that_is_refused_is_made_anew() -> None:
+    workshop = Workshop({FP16: engine(FP16)}, {(FLOAT, FP16): {FP16: engine(FP16)}})
+    workshop.refuses[FP16] = NAN
+    made, _ = supply(workshop, FP16)
+    run = workshop.run
+
+    def mend(task: Task, precision: Precision, on_progress: OnProgress) -> bool:
+        workshop.refuses.clear()
+        return run(task, precision, on_progress)
+
+    made._run_task = mend
+    found = made.open_first(threading.Event())
+    assert found is not None
+    assert found[0] is FP16
+    assert workshop.tasks == [(FLOAT, FP16)]
+
+
+@pytest.mark.parametrize(
+    "error", [EngineOutOfMemory("no room"), CudaError("CUDA_ERROR_UNKNOWN", "cuInit")]
+)
+def test_what_says_nothing_of_the_engine_gets_out(error: EdgeError) -> None:
+    workshop = Workshop({FP16: engine(FP16), FP32: engine(FP32)}, {})
+    workshop.refuses[FP16] = error
+    with pytest.raises(type(error)):
+        opened(workshop)
+
+
+def test_an_exact_engine_that_is_refused_has_no_stand_in() -> None:
+    workshop = Workshop({}, {(FLOAT, FP32): {FP32: engine(FP32)}})
+    workshop.refuses[FP32] = NAN
+    with pytest.raises(EngineError, match="NaN"):
+        opened(workshop, FP32)
 
 
 @pytest.mark.parametrize(
