@@ -40,6 +40,7 @@ _NOTED_SCORE_SHIFT = 0.05
 _NOTED_GAIN = 0.05
 _NOTED_MEAN_IOU = 0.9
 _NOTED_CLASSES = 5
+_DOUBTED_MAP50 = 0.2  # no model that is worth running is this far from its own labels
 _NOTED_CLASS_LOSSES = 2  # times `max_loss`
 
 
@@ -90,7 +91,7 @@ class Gate:
         labelled = self._labelled(reference, candidate, truth or ())
         ruling = self._ruling(reference, overall, labelled)
         report = self._report(reference, candidate, overall, ruling)
-        notes = tuple(_notes(overall, classes, self.config.max_loss))
+        notes = (*_notes(overall, classes, self.config.max_loss), *_label_notes(labelled))
         return report.model_copy(update={"classes": classes, "labelled": labelled, "notes": notes})
 
     def _ruling(
@@ -232,6 +233,14 @@ def _notes(overall: Agreement, classes: Sequence[ClassAgreement], max_loss: floa
         yield f"boxes lie less exactly: they overlap those of before by {overall.mean_iou:.2f}"
     if overall.gained > _NOTED_GAIN * overall.boxes:
         yield f"{overall.gained} boxes are new, beside {overall.boxes} known ones"
+
+
+def _label_notes(labelled: Optional[LabelledLoss]) -> Iterator[str]:
+    if labelled is not None and labelled.boxes and labelled.reference_map50 < _DOUBTED_MAP50:
+        yield (
+            f"even the reference reaches mAP50 {labelled.reference_map50:.2f} by the labels: "
+            "are they of these images, and their class numbers the model's?"
+        )
 
 
 def _loss(one: Agreement) -> float:

@@ -221,6 +221,13 @@ def test_a_better_candidate_has_a_negative_loss() -> None:
     assert report.verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize(("found", "is_doubted"), [(30, True), (60, False)])
+def test_labels_that_even_the_reference_misses_are_doubted(found: int, is_doubted: bool) -> None:
+    boxes = line_of(200, score=0.2)[:found]
+    report = with_labels(line_of(200), boxes, boxes)
+    assert any("are they of these images" in note for note in report.notes) is is_doubted
+
+
 @pytest.mark.parametrize(
     ("count", "is_judged", "verdict"),
     [(99, False, Verdict.PASS), (100, True, Verdict.FAIL)],
