@@ -7,23 +7,31 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import IO, Iterator, Optional
 
 from pydantic import ValidationError
 
 from edge.building.worker import Job, Message
 from edge.errors import BuildError, ConfigError
-from edge.records import OnProgress
+from edge.records import BuildProgress, OnProgress
 
 _POLL_S = 0.1
 _GRACE_S = 0.5
 
+# Large networks take hours on a small module, but no single step of theirs takes this long.
+_SILENCE_S = 7200.0
 
-def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
+
+def run_job(
+    job: Job, on_progress: OnProgress, stop: threading.Event, silence_s: float = _SILENCE_S
+) -> bool:
     """Runs a job to its end; False where `stop` ended it.
 
-    Raises ConfigError or BuildError: what the job said, or what became of its process.
+    Raises ConfigError or BuildError: what the job said, or what became of its process, which is
+    killed where it says nothing for `silence_s`.
     """
+    watch = _Watch(stop, silence_s)
     with subprocess.Popen(
         [sys.executable, "-m", "edge.building.worker"],
         stdin=subprocess.PIPE,
@@ -31,8 +39,8 @@ def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
         encoding="utf-8",
         start_new_session=True,  # Ctrl-C is the parent's to answer
     ) as process:
-        with _killed_on(stop, process):
-            last = _converse(process, job, on_progress)
+        with watch.over(process):
+            last = _converse(process, job, watch.heard_by(on_progress))
             if last is None:
                 process.wait()
         # It has nothing to lose: what it made is on the disk, what it did not leaves nothing.
@@ -40,6 +48,8 @@ def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
     # A signal to the whole service may end the worker a moment before it is heard here.
     if stop.wait(_GRACE_S if last is None else 0.0):
         return False
+    if watch.is_silent:
+        raise BuildError(f"the build was given up: it said nothing for {silence_s:g} s")
     if last is None:
         raise BuildError(_obituary(process.returncode))
     if last.is_error:
@@ -47,24 +57,42 @@ def run_job(job: Job, on_progress: OnProgress, stop: threading.Event) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _killed_on(stop: threading.Event, process: subprocess.Popen[str]) -> Iterator[None]:
-    """Kills a process as soon as `stop` is set, for as long as the block lasts."""
-    is_over = threading.Event()
+class _Watch:
+    """Kills a process when it is to stop, or has said nothing for too long."""
 
-    def watch() -> None:
-        while not is_over.wait(_POLL_S):
-            if stop.is_set():
+    def __init__(self, stop: threading.Event, silence_s: float) -> None:
+        self._stop = stop
+        self._silence_s = silence_s
+        self._heard_s = time.monotonic()
+        self._is_over = threading.Event()
+        self.is_silent = False
+
+    def heard_by(self, on_progress: OnProgress) -> OnProgress:
+        """Passes progress on, and takes it as a sign of life."""
+
+        def hear(progress: BuildProgress) -> None:
+            self._heard_s = time.monotonic()
+            on_progress(progress)
+
+        return hear
+
+    @contextlib.contextmanager
+    def over(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Watches over a process for as long as the block lasts."""
+        thread = threading.Thread(target=self._look_after, args=(process,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._is_over.set()
+            thread.join()
+
+    def _look_after(self, process: subprocess.Popen[str]) -> None:
+        while not self._is_over.wait(_POLL_S):
+            self.is_silent = time.monotonic() - self._heard_s > self._silence_s
+            if self.is_silent or self._stop.is_set():
                 process.kill()
                 return
-
-    thread = threading.Thread(target=watch, name="build-stop", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _converse(

@@ -120,6 +120,16 @@ def test_a_build_that_is_killed_is_said_and_leaves_nothing(
     assert isinstance(stored(of), Miss)
 
 
+def test_a_build_that_hangs_is_given_up(tmp_path: Path, images: Path) -> None:
+    of = plan(tmp_path, images)
+
+    def hang(progress: BuildProgress) -> None:
+        kill_worker(signal.SIGSTOP)
+
+    with pytest.raises(BuildError, match="said nothing for 5 s"):
+        run_job(job(of), hang, threading.Event(), silence_s=5)
+
+
 def test_a_stop_ends_the_build_at_once(tmp_path: Path, images: Path) -> None:
     stop = threading.Event()
     assert not run_job(job(plan(tmp_path, images)), lambda progress: stop.set(), stop)
