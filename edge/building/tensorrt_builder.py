@@ -20,7 +20,13 @@ from edge.building.tensorrt_calibrator import (
     has_calibrators,
     scaled_in,
 )
-from edge.building.tensorrt_config import BuildOptions, Gpu, Shape, is_strongly_typed
+from edge.building.tensorrt_config import (
+    BuildOptions,
+    Gpu,
+    Shape,
+    is_strongly_typed,
+    reads_back_all_timings,
+)
 from edge.building.tensorrt_progress import BuildMeter
 from edge.building.toolchain import CalibrationFeed
 from edge.config.schema import CalibrationMethod, Precision
@@ -124,7 +130,7 @@ class TensorRtBuilder:
             calibrator = as_calibrator(self._trt, feed.method, len(first), feeder)
             build.set_calibrator(calibrator, first.shape)
             try:
-                self._run(build)
+                self._run(build, is_core=True)
             except EdgeError:
                 # What the calibrator met is the cause: TensorRT only says that it got no batch.
                 feeder.raise_error()
@@ -157,10 +163,11 @@ class TensorRtBuilder:
         build.set_shapes(self._shapes(model))
         return build
 
-    def _run(self, build: Build) -> bytes:
+    def _run(self, build: Build, *, is_core: bool = False) -> bytes:
         plan = build.run()
-        self.caches.timing = build.timing_cache
-        self.caches.keep(self.caches)
+        if is_core or reads_back_all_timings(self._trt):
+            self.caches.timing = build.timing_cache
+            self.caches.keep(self.caches)
         return plan
 
     def _begin(self, feed: CalibrationFeed) -> Tuple[Batch, Iterator[Batch]]:

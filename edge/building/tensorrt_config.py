@@ -105,6 +105,16 @@ def load_timing_cache(config: Any, data: bytes) -> Any:
     return None
 
 
+def reads_back_all_timings(trt: Any) -> bool:
+    """False before TensorRT 10.2: it cannot read what it timed for its fusion compiler, Myelin.
+
+    It then builds without any timings, which is slower than to begin with none. A network that
+    is all convolutions is not compiled: its timings come back.
+    """
+    major, minor = str(trt.__version__).split(".")[:2]
+    return (int(major), int(minor)) >= (10, 2)
+
+
 def is_strongly_typed(trt: Any) -> bool:
     """True from TensorRT 11 on: the graph's own types decide, there are no precision flags."""
     return int(str(trt.__version__).split(".")[0]) >= 11

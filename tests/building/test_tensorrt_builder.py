@@ -49,7 +49,9 @@ def test_a_float32_engine(graph: DeployedGraph, version: str) -> None:
     assert build.shapes == ("frames", *[(n, HEIGHT, WIDTH, 3) for n in (1, 4, 8)])
     assert build.flags == set()
     assert build.cleared == ({"TF32"} if version in CALIBRATED else set())
-    assert rig.builder.caches.timing == TIMINGS
+    # Older ones could not read these timings back.
+    is_read_back = version.startswith(("10.", "11."))
+    assert rig.builder.caches.timing == (TIMINGS if is_read_back else b"")
 
 
 def test_the_network_has_an_explicit_batch_or_strong_types(graph: DeployedGraph) -> None:
@@ -252,7 +254,7 @@ TIMING_CACHES = {
 @pytest.mark.parametrize(("given", "used"), TIMING_CACHES.values(), ids=TIMING_CACHES)
 def test_only_timings_that_fit_are_used(graph: DeployedGraph, given: bytes, used: bytes) -> None:
     caches = BuildCaches(timing=given)
-    with rig_of(graph, caches=caches) as rig:
+    with rig_of(graph, "10.3.0", caches=caches) as rig:
         rig.builder.build(Precision.FP32)
         assert rig.world.builds[0].timing_cache == used
         rig.builder.build(Precision.FP16)

@@ -336,18 +336,20 @@ def test_a_damaged_plan_is_refused_without_a_crash(
 
 
 def test_timings_are_used_again(small: Workbench, noise: Image) -> None:
-    small.plan(Precision.FP16)
+    # Of INT8, whose core is timed apart: TensorRT 8.5 cannot read back what it timed for the rest.
+    feed = feed_of(noise[:32])
+    small.int8_plan(feed)
     caches = BuildCaches(timing=small.caches().timing)
     size = len(caches.timing)
     assert size > 1000
     started = time.monotonic()
-    plan = small.builder(caches).build(Precision.FP16)
+    plan = small.builder(caches).build_int8(feed)
     say(
-        f"fp16 again in {time.monotonic() - started:.1f} s; {size} bytes of timings, "
+        f"int8 again in {time.monotonic() - started:.1f} s; {size} bytes of timings, "
         f"then {len(caches.timing)}"
     )
     assert len(caches.timing) == size, "something was measured again"
-    run(small, plan, Precision.FP16, noise[:8])
+    run(small, plan, Precision.INT8, noise[:8])
 
 
 FOREIGN = {"garbage": b"garbage" * 100, "cut short": None}
