@@ -200,8 +200,13 @@ class App:
         self._engines = Engines(
             self._config, graph, self._machine.module, self._engine_status, self._clock, self._stop
         )
-        self._began("backend", self._engines.close)
+        self._began("backend", self._close_backend)
         return self._engines.first()
+
+    def _close_backend(self, timeout_s: float) -> bool:
+        # Never under a device that hangs: what is freed there waits for it, for ever.
+        is_idle = self._line is None or self._line.has_ended
+        return is_idle and self._engines is not None and self._engines.close(timeout_s)
 
     def _detector(self, graph: DeployedGraph, engine: Engine) -> Detector:
         if self._engines is None:

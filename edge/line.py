@@ -179,6 +179,11 @@ class Line:
         for reader in self._readers.values():
             reader.start()
 
+    @property
+    def has_ended(self) -> bool:
+        """True where nobody uses the engine, or the memory its frames lie in, any more."""
+        return self._pipeline.has_ended
+
     def exchange(self, engine: Engine) -> None:
         """Lets another engine of the same graph serve from the next batch on; no frame is lost."""
         self._seat.exchange(self._chunked(engine))

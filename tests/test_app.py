@@ -1,10 +1,20 @@
 from __future__ import annotations
 
-import pytest
+import threading
+from pathlib import Path
 
-from edge.app import appliance_state
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.app import App, Substitutes, appliance_state
+from edge.config.schema import Config
+from edge.errors import EXIT_SOFTWARE, EngineError
+from edge.geometry import Image
+from edge.inference.engine import Synchronous
 from edge.publish.payload import ApplianceState
-from edge.records import CameraState, CameraStatus
+from edge.records import CameraState, CameraStatus, EngineInfo
+from tests.building.tiny_detectors import TinyDetector
 
 ONLINE, STARTING = CameraState.ONLINE, CameraState.STARTING
 OFFLINE, STALLED = CameraState.OFFLINE, CameraState.STALLED
@@ -35,3 +45,43 @@ def test_the_cameras_make_the_state(
     assert state is expected
     assert reason in words
     assert bool(words) == bool(reason)
+
+
+class Hung(Synchronous):
+    """A device that takes a batch and is never heard of again."""
+
+    info = EngineInfo("hung", "1", "gpu 0", "fp16", 8)
+    input_wh = TinyDetector().input_wh
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.is_closed = False
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        self.released.wait(60)
+        raise EngineError("too late")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_device_that_hangs_ends_the_daemon_and_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.app.SHUTDOWN_S", 3.0)
+    config = Config.model_validate(
+        {
+            "device": {"state_dir": tmp_path},
+            "model": {"path": TinyDetector().save(tmp_path)},
+            "engine": {"stall_s": 1},
+            "cameras": [{"name": "a", "uri": "synthetic://1?size=96x64"}],
+            "mqtt": {"host": "127.0.0.1", "port": 9},  # nobody answers there
+        }
+    )
+    engine = Hung()
+    app = App(config, tmp_path, threading.Event(), substitutes=Substitutes(engine))
+    with pytest.raises(EngineError, match=r"no result for \d s .*gpu 0 hangs") as caught:
+        app.run()
+    assert caught.value.exit_code == EXIT_SOFTWARE
+    assert not engine.is_closed
+    engine.released.set()

@@ -22,7 +22,7 @@ _CREDENTIALS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _NAMED_SECRET = re.compile(r"\b(pass|passwd|password|pwd|token)=[^&/]*", re.IGNORECASE)
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 _DEFAULT_SIZE_WH = (640, 480)
-_MIN_SIDE_PX, _MAX_SIDE_PX = 32, 7680
+_MIN_SIDE_PX, _MAX_SIDE_PX = 64, 7680
 _MAX_SEED = 2**32 - 1
 
 

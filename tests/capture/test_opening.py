@@ -73,11 +73,11 @@ def test_loop_is_obeyed(media: Media, uri: str, loop: bool) -> None:
 
 
 def test_a_scene_is_rendered_for_its_seed_and_size() -> None:
-    source = open_from(Path(), "synthetic://3?size=64x48")
+    source = open_from(Path(), "synthetic://3?size=96x64")
     source.open()
     picture = source.read()
     assert picture is not None
-    assert picture.image.shape == (48, 64, 3)
+    assert picture.image.shape == (64, 96, 3)
     assert int(picture.image[0, 0, 0]) == 3
 
 
