@@ -19,8 +19,9 @@ from edge.config.camera_uri import MediaSpec
 from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config
 from edge.errors import CaptureError, EdgeError
+from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
-from edge.inference.chunks import batch_cap
+from edge.inference.chunks import affordable_rows, batch_cap
 from edge.line import effective_target, render_scene
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import DeployedGraph, EngineInfo
@@ -91,7 +92,8 @@ class Checker:
 
     def _batches(self, graph: DeployedGraph, engine: EngineInfo, in_flight: int) -> Iterator[str]:
         module, configured = read_machine().module, self._config.engine.max_batch
-        cap, decided_by = batch_cap(engine.max_batch, configured, module)
+        affordable = affordable_rows(free_memory_bytes(), graph.row_bytes)
+        cap, decided_by = batch_cap(engine.max_batch, configured, module, affordable)
         info = dataclasses.replace(engine, max_batch=cap)
         target = effective_target(self._config, graph, info, in_flight)
         yield (

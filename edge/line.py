@@ -34,7 +34,7 @@ from edge.errors import EngineError
 from edge.geometry import Image
 from edge.health.host import free_memory_bytes
 from edge.health.meters import CameraReading, PipelineMeter
-from edge.inference.chunks import ChunkedEngine, batch_cap
+from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
 from edge.inference.engine import Engine
 from edge.inference.pipeline import Pipeline
 from edge.inference.seat import EngineSeat
@@ -134,6 +134,7 @@ class Line:
         self._engine = detector.engine
         self._allocate = detector.allocate
         self._configured_cap = config.engine.max_batch
+        self._row_bytes = graph.row_bytes
         self._stall_s = config.engine.stall_s
         self._seat = EngineSeat(self._chunked(detector.engine))
         target = self.batch_target = effective_target(
@@ -229,7 +230,10 @@ class Line:
 
     def _chunked(self, engine: Engine) -> ChunkedEngine:
         cap, decided_by = batch_cap(
-            engine.info.max_batch, self._configured_cap, self._options.module
+            engine.info.max_batch,
+            self._configured_cap,
+            self._options.module,
+            affordable_rows(free_memory_bytes(), self._row_bytes),
         )
         log.info("up to %d frames at once, by %s", cap, decided_by)
         return ChunkedEngine(engine, cap, self._hooks.on_shrink)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import List, Optional, Tuple
 
@@ -40,6 +41,8 @@ class Network:
     input_wh: Tuple[int, int]
     fixed_batch: Optional[int]
     outputs: Tuple[Tensor, ...]
+    largest_activation: int = 0
+    """Numbers in the largest tensor that a layer reads, of one image."""
 
 
 def inspect(
@@ -57,7 +60,9 @@ def inspect(
     input_wh = _settle_size((width, height), configured_wh or (exported_wh if is_open else None))
     sized = _with_input_size(model, image.name, input_wh)
     outputs = tuple(_tensor(value) for value in sized.graph.output)
-    return Network(image, input_wh, batch, outputs)
+    inner = max(map(_numbers, sized.graph.value_info), default=0) // (batch or 1)
+    largest = max(inner, 3 * input_wh[0] * input_wh[1])
+    return Network(image, input_wh, batch, outputs, largest)
 
 
 def _image_input(graph: onnx.GraphProto) -> Tensor:
@@ -118,6 +123,12 @@ def _with_input_size(
 def _tensor(value: onnx.ValueInfoProto) -> Tensor:
     kind = value.type.tensor_type
     return Tensor(value.name, kind.elem_type, tuple(map(_dimension, kind.shape.dim)))
+
+
+def _numbers(value: onnx.ValueInfoProto) -> int:
+    """Elements of a tensor; 0 where its size is not known before it runs."""
+    shape = _tensor(value).shape
+    return math.prod(dim or 0 for dim in shape) if shape else 0
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Optional[int]:

@@ -21,10 +21,28 @@ log = logging.getLogger(__name__)
 # its 8 GB between CPU and GPU.
 _MODULE_CAPS = (("Xavier NX", 8),)
 
+# Of the memory that is free at the start: slots, decoders and the rest come out of it too.
+_MEMORY_SHARE = 0.25
 
-def batch_cap(engine_max: int, configured: Optional[int], module: Optional[str]) -> Tuple[int, str]:
+
+def affordable_rows(free_bytes: int, row_bytes: int) -> Optional[int]:
+    """Frames of one call that a quarter of the free memory is enough for; None where unknown.
+
+    At least one: without any there is nothing to run.
+    """
+    return max(int(free_bytes * _MEMORY_SHARE) // row_bytes, 1) if row_bytes else None
+
+
+def batch_cap(
+    engine_max: int,
+    configured: Optional[int],
+    module: Optional[str],
+    affordable: Optional[int] = None,
+) -> Tuple[int, str]:
     """The largest batch of one call to the engine, and what decided it."""
     limits = [(engine_max, "the engine")]
+    if affordable is not None:
+        limits.append((affordable, "free memory"))
     limits += [(cap, name) for name, cap in _MODULE_CAPS if module is not None and name in module]
     if configured is not None:
         limits.append((configured, "engine.max_batch"))

@@ -36,7 +36,8 @@ class DeployedGraph:
 
     `onnx_bytes` is the serialized model; `fixed_batch` is set where the network was exported
     for one batch size only; `sha256` names the user's file; `network_input` is the tensor inside
-    that the network itself begins with, float NCHW.
+    that the network itself begins with, float NCHW; `row_bytes` is about what each frame of a batch
+    needs while it is computed, 0 where that is not known.
     """
 
     onnx_bytes: bytes = field(repr=False)
@@ -48,6 +49,7 @@ class DeployedGraph:
     max_candidates: int
     fixed_batch: Optional[int] = None
     network_input: str = ""
+    row_bytes: int = 0
     precision: Precision = Precision.FP32
 
 

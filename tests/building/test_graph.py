@@ -361,3 +361,16 @@ def test_class_names_of_the_user_win(tmp_path: Path) -> None:
     path = TinyDetector(names="{0: 'a', 1: 'b', 2: 'c'}").save(tmp_path)
     assert deploy(path, config(class_names=["x", "y", "z"])).class_names == ("x", "y", "z")
     assert "3 classes, but model.class_names has 2" in refusal(path, class_names=["x", "y"])
+
+
+def test_what_a_frame_more_needs_is_estimated(tmp_path: Path) -> None:
+    few, many = (
+        deploy(path, ModelConfig(path=path, class_names=["a", "b", "c"]))
+        for path in (
+            TinyDetector(input_wh=(64, 64)).save(tmp_path, "few.onnx"),
+            TinyDetector(input_wh=(128, 128)).save(tmp_path, "many.onnx"),
+        )
+    )
+    # At least the picture itself as numbers; four times the pixels need four times as much.
+    assert few.row_bytes >= 64 * 64 * 3 * 4
+    assert many.row_bytes == 4 * few.row_bytes

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
-from edge.inference.chunks import ChunkedEngine, batch_cap
+from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
 from edge.inference.engine import Synchronous
 from edge.records import EngineInfo
 
@@ -105,6 +105,28 @@ def test_an_engine_that_forgets_frames_is_an_error() -> None:
 
     with pytest.raises(EngineError, match="results for 3 of 4 frames"):
         ChunkedEngine(Forgetful(64), 8, lambda _: None).infer(numbered(4))
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "row_bytes", "expected"),
+    [
+        pytest.param(4000, 0, None, id="unknown"),
+        pytest.param(4000, 100, 10, id="a quarter of what is free"),
+        pytest.param(3999, 100, 9, id="whole rows"),
+        pytest.param(0, 100, 1, id="one at least"),
+    ],
+)
+def test_a_quarter_of_the_free_memory_is_affordable(
+    free_bytes: int, row_bytes: int, expected: Optional[int]
+) -> None:
+    assert affordable_rows(free_bytes, row_bytes) == expected
+
+
+@pytest.mark.parametrize(
+    ("affordable", "expected"), [(9, (8, "Xavier NX")), (7, (7, "free memory"))]
+)
+def test_memory_limits_the_cap_like_the_rest(affordable: int, expected: Tuple[int, str]) -> None:
+    assert batch_cap(32, None, "Jetson Xavier NX", affordable) == expected
 
 
 @pytest.mark.parametrize(
