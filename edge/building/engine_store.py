@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Callable, Iterator, Literal, Optional, Union
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.atomic_file import replace_bytes, replace_text
 from edge.building.fingerprint import Fingerprint
 from edge.building.gate_report import GateReport
+from edge.building.kept_file import parse_kept, read_kept
 from edge.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -188,16 +189,7 @@ class EngineStore:
 
 
 def _read_manifest(path: Path) -> Manifest:
-    with path.open("rb") as file:
-        data = file.read(_LARGEST_MANIFEST_BYTES + 1)
-    if len(data) > _LARGEST_MANIFEST_BYTES:
-        raise ValueError("too large")
-    try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"{place}: {fault['msg']}" if place else fault["msg"]) from error
+    return parse_kept(read_kept(path, _LARGEST_MANIFEST_BYTES), Manifest)
 
 
 def _slot(fingerprint: Fingerprint) -> str:

@@ -88,11 +88,6 @@ class GateReport(Part):
         "", description="Names images and limits, where the engine's fingerprint does not."
     )
 
-    @classmethod
-    def from_json(cls, data: bytes) -> GateReport:
-        """Reads what `to_json` wrote; raises ValueError for anything else."""
-        return cls.model_validate_json(data)
-
     def to_json(self) -> bytes:
         """UTF-8 with the keys of the schema."""
         return self.model_dump_json(by_alias=True).encode()

@@ -68,6 +68,7 @@ class Maker:
         gate: GateConfig,
     ) -> None:
         self._graph = graph
+        self._graph_key = GraphKey.of(graph)  # hashes the whole network: once
         self._toolchain = toolchain
         self._store = store
         self._calibration = calibration
@@ -191,7 +192,7 @@ class Maker:
         batch = self._graph.fixed_batch or self._calibration.batch
         graph = self._graph
         parts = (self._toolchain.key.version, graph.sha256, self._method.value, batch)
-        content = [*map(str, parts), GraphKey.of(graph).graph_sha256, *(i.sha256 for i in images)]
+        content = [*map(str, parts), self._graph_key.graph_sha256, *(i.sha256 for i in images)]
         return CalibrationFeed(
             lambda: letterboxed(images, graph.preprocessing, batch),
             count=math.ceil(len(images) / batch),
@@ -222,7 +223,7 @@ class Maker:
     ) -> Fingerprint:
         return Fingerprint(
             precision=precision,
-            graph=GraphKey.of(self._graph),
+            graph=self._graph_key,
             backend=self._toolchain.key,
             calibration=calibration,
         )

@@ -137,14 +137,14 @@ class EngineSupply:
 
     def ready(self) -> Optional[Supplied]:
         """The best engine that needs no building; None where there is none. Raises ConfigError."""
-        candidates = [self._float_precision()]
         if self._wanted is Precision.INT8:
-            candidates.insert(0, Precision.INT8)
-        for precision in candidates:
-            data = self._look_for(precision)
+            data = self._look_for(Precision.INT8)
             if data is not None:
-                return Supplied(precision, data)
-        return None
+                return Supplied(Precision.INT8, data)
+        # Only now: it reads the float engine too.
+        precision = self._float_precision()
+        data = self._look_for(precision)
+        return None if data is None else Supplied(precision, data)
 
     def load(self, supplied: Supplied) -> Engine:
         """Loads an engine and warms it up. Raises EngineError."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Dict, List, Literal, Optional, Tuple
+from typing import Any, Dict, List, Literal, Tuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge.atomic_file import replace_text
+from edge.building.fingerprint import Key
+from edge.building.kept_file import parse_kept, read_kept
 from edge.building.tune import LADDER
 from edge.config.schema import BatchingConfig
 from edge.errors import ConfigError
@@ -23,10 +25,10 @@ FILE_NAME = "tuning.json"
 _LARGEST_BYTES = 256 * 1024
 
 
-class TuningKey(BaseModel):
+class TuningKey(Key):
     """What a measurement was made with; `max_batch` is the largest batch of one engine call."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(strict=True)
 
     model_sha256: str
     input_wh: Tuple[int, int]
@@ -48,15 +50,6 @@ class TuningKey(BaseModel):
             precision=engine.precision,
             max_batch=engine.max_batch,
         )
-
-    def differences(self, now: TuningKey) -> List[str]:
-        """What is another thing `now`, in words."""
-        before, after = self.model_dump(), now.model_dump()
-        return [
-            f"{name} was {before[name]} and is {after[name]}"
-            for name in before
-            if before[name] != after[name]
-        ]
 
 
 class Tuning(BaseModel):
@@ -99,9 +92,10 @@ def batch_target(batching: BatchingConfig, state_dir: Path, key: TuningKey) -> B
         return BatchTarget(batching.target, TargetSource.CONFIG)
     path = state_dir / FILE_NAME
     try:
-        data = _read(path)
-        if data is not None:
-            return BatchTarget(tuned_target(data, key), TargetSource.BENCH)
+        target = tuned_target(read_kept(path, _LARGEST_BYTES), key)
+        return BatchTarget(target, TargetSource.BENCH)
+    except FileNotFoundError:
+        pass  # nothing was measured
     except (OSError, ValueError) as error:
         log.warning(
             "ignored %s: %s; batching.target is %d, `edge bench --tune` measures again",
@@ -115,26 +109,13 @@ def batch_target(batching: BatchingConfig, state_dir: Path, key: TuningKey) -> B
 def tuned_target(data: bytes, key: TuningKey) -> int:
     """The target that a file's content gives for `key`; ValueError, in words, if it gives none."""
     try:
-        tuning = Tuning.model_validate_json(data)
-    except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"damaged ({f'{place}: ' if place else ''}{fault['msg']})") from error
+        tuning = parse_kept(data, Tuning)
+    except ValueError as error:
+        raise ValueError(f"damaged ({error})") from error
     differences = tuning.key.differences(key)
     if differences:
         raise ValueError(f"measured with something else ({', '.join(differences)})")
     return tuning.target
-
-
-def _read(path: Path) -> Optional[bytes]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    if len(data) > _LARGEST_BYTES:
-        raise ValueError("too large to be a tuning")
-    return data
 
 
 def _reason(error: Exception) -> str:

@@ -32,7 +32,7 @@ REPORTS = {
 @pytest.mark.parametrize("original", REPORTS.values(), ids=REPORTS)
 def test_survives_json(original: GateReport) -> None:
     data = original.to_json()
-    assert GateReport.from_json(data) == original
+    assert GateReport.model_validate_json(data) == original
     assert json.loads(data)["schema"] == "edge.gate/1"
 
 
@@ -49,13 +49,13 @@ def test_survives_json(original: GateReport) -> None:
 def test_anything_else_is_refused(change: Dict[str, Any]) -> None:
     original = json.loads(report().to_json())
     with pytest.raises(ValueError, match="validation error"):
-        GateReport.from_json(json.dumps({**original, **change}).encode())
+        GateReport.model_validate_json(json.dumps({**original, **change}).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff\xfe", b'{"schema": "edge.gate/1"}'])
 def test_damaged_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        GateReport.from_json(data)
+        GateReport.model_validate_json(data)
 
 
 def test_is_immutable() -> None:

@@ -152,7 +152,14 @@ def test_a_measurement_of_something_else_is_foreign(
     key = KEY.model_copy(update={name: other})
     assert batch_target(BatchingConfig(), tmp_path, key) == DEFAULT
     (record,) = caplog.records
-    assert f"{name} was {getattr(KEY, name)} and is {other}" in record.getMessage()
+    assert f"{name} was {said(getattr(KEY, name))} and is {said(other)}" in record.getMessage()
+
+
+def said(value: object) -> str:
+    """As the message has it: a digest's beginning, a size as JSON has it."""
+    if isinstance(value, str) and len(value) == 64:
+        return f"{value[:12]}…"
+    return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 def a_folder(path: Path) -> None:
