@@ -16,9 +16,10 @@ from edge.building.quantize import quantize
 from edge.building.tensorrt_builder import BuildCaches, TensorRtBuilder
 from edge.building.tensorrt_config import BuildOptions, is_strongly_typed
 from edge.building.toolchain import CalibrationFeed
-from edge.config.schema import CalibrationMethod, EngineConfig, Precision
+from edge.config.schema import CalibrationMethod, EngineConfig, Memory, Precision
 from edge.geometry import PAD_GREY, Image
 from edge.inference.cuda import Context, PinnedArray
+from edge.inference.device import DeviceOptions
 from edge.inference.tensorrt import TensorRtEngine, import_tensorrt
 from edge.records import DeployedGraph, OnProgress
 
@@ -98,8 +99,9 @@ class TensorRtToolchain:
 
     def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
         """Pinned memory: it goes up while Python goes on."""
+        is_mapped = self._config.memory is not Memory.COPY
         with self._context.current():
-            array = PinnedArray(self._context, shape, np.uint8)
+            array = PinnedArray(self._context, shape, np.uint8, is_mapped=is_mapped)
         self._pinned.append(array)
         rows: Image = array.array
         rows[...] = PAD_GREY
@@ -107,7 +109,9 @@ class TensorRtToolchain:
 
     def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
         """Loads an engine that was built here and warms it up."""
-        return TensorRtEngine(data, precision, self._context, self._config.dla_core)
+        options = DeviceOptions(self._config.memory, self._config.cuda_graphs)
+        dla_core = self._config.dla_core
+        return TensorRtEngine(data, precision, self._context, options, dla_core)
 
     def close(self) -> None:
         """Lets the GPU go; every engine must be closed by then."""

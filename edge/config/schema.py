@@ -108,6 +108,14 @@ class TacticSource(str, Enum):
     JIT_CONVOLUTIONS = "jit_convolutions"
 
 
+class Memory(str, Enum):
+    """How a GPU gets the frames that the CPU drew."""
+
+    AUTO = "auto"
+    COPY = "copy"
+    MAPPED = "mapped"
+
+
 class EngineConfig(Section):
     """How the network runs."""
 
@@ -128,6 +136,17 @@ class EngineConfig(Section):
         le=64,
         description="Frames of one call to the engine; larger batches run in parts. Default: what "
         "the engine takes and the module is known to bear.",
+    )
+    memory: Memory = Field(
+        Memory.AUTO,
+        description="How a GPU gets its frames. copy: they are copied while it computes; mapped: "
+        "it reads them where the CPU drew them, which only pays where both share the memory, as on "
+        "a Jetson; auto: there, whichever is measured to be faster at the start, else copy.",
+    )
+    cuda_graphs: bool = Field(
+        True,
+        description="Batches of one size are queued on the GPU as a whole instead of kernel by "
+        "kernel once they repeat, which spares the CPU (tensorrt only).",
     )
     stall_s: float = Field(
         30.0,

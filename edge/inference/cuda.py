@@ -41,6 +41,12 @@ _FUNCTIONS: Dict[str, Tuple[Any, ...]] = {
     "cuEventElapsedTime": (ctypes.POINTER(ctypes.c_float), _handle, _handle),
     "cuMemcpyHtoDAsync_v2": (_device_pointer, _handle, ctypes.c_size_t, _handle),
     "cuMemcpyDtoHAsync_v2": (_handle, _device_pointer, ctypes.c_size_t, _handle),
+    "cuStreamBeginCapture_v2": (_handle, ctypes.c_int),
+    "cuStreamEndCapture": (_handle, ctypes.POINTER(_handle)),
+    "cuGraphInstantiateWithFlags": (ctypes.POINTER(_handle), _handle, ctypes.c_uint64),
+    "cuGraphLaunch": (_handle, _handle),
+    "cuGraphDestroy": (_handle,),
+    "cuGraphExecDestroy": (_handle,),
     "cuGetErrorName": (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
 }
 
@@ -63,8 +69,14 @@ class _Driver:
             raise ConfigError(
                 f"engine.backend: there is no NVIDIA driver here ({error}); use onnxruntime"
             ) from error
-        for name, arguments in _FUNCTIONS.items():
-            getattr(self._library, name).argtypes = arguments
+        try:
+            for name, arguments in _FUNCTIONS.items():
+                getattr(self._library, name).argtypes = arguments
+        except AttributeError as error:
+            raise ConfigError(
+                f"engine.backend: the NVIDIA driver is older than CUDA 11.4 ({error}); install a "
+                "newer one, or use onnxruntime"
+            ) from error
 
     def call(self, name: str, *arguments: Any) -> None:
         """Calls a function; raises CudaError, or EngineOutOfMemory."""
@@ -265,8 +277,8 @@ class DeviceBuffer(_Closing):
 class PinnedArray(_Closing):
     """Page-locked host memory as an array: the GPU copies it while Python goes on.
 
-    Mapped, the GPU reads and writes it in place at `device_pointer`, which saves a copy where the
-    memory is the machine's own. The array and all views of it end with `close`.
+    Where `is_mapped`, the GPU also reads and writes it in place at `device_pointer`, which saves a
+    copy where the memory is the machine's own. The array and all views of it end with `close`.
     """
 
     def __init__(
@@ -278,7 +290,7 @@ class PinnedArray(_Closing):
         with context.translated():
             self.array: NDArray[Any] = pycuda.pagelocked_empty(shape, dtype, mem_flags=flags)
         self._allocation: Optional[Any] = self.array.base
-        self._is_mapped = is_mapped
+        self.is_mapped = is_mapped
         self.pointer = int(self.array.ctypes.data)
         self.nbytes = int(self.array.nbytes)
         context.register(self)
@@ -286,7 +298,7 @@ class PinnedArray(_Closing):
     @property
     def device_pointer(self) -> int:
         """Where the GPU sees it; only where it is mapped."""
-        if not self._is_mapped or self._allocation is None:
+        if not self.is_mapped or self._allocation is None:
             raise CudaError("the array is not mapped, or closed", "PinnedArray.device_pointer")
         with self._context.translated():
             return int(self._allocation.get_device_pointer())

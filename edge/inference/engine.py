@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Tuple
+from typing import Protocol, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.geometry import Image
-from edge.records import EngineInfo
+from edge.records import EngineInfo, StageTimes
 
 
 class Pending(Protocol):
@@ -46,6 +46,10 @@ class Engine(Launcher, Protocol):
     def input_wh(self) -> Tuple[int, int]:
         """Width and height of a frame in pixels."""
 
+    @property
+    def stage_times(self) -> Sequence[StageTimes]:
+        """What the last sampled batches took on a GPU, the oldest first; empty on a CPU."""
+
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Launches and waits: float32 [n, K, 6] that belongs to the caller; raises EngineError."""
 
@@ -68,6 +72,7 @@ class Synchronous:
     """The launching half of an engine that computes in the caller's thread."""
 
     in_flight = 1
+    stage_times: Sequence[StageTimes] = ()
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """What the engine brings with it."""

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import threading
-from contextlib import ExitStack
 from types import ModuleType
-from typing import Any, Optional, Tuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Optional
 
 from edge.config.schema import Precision
 from edge.errors import ConfigError, EngineError, EngineOutOfMemory
-from edge.geometry import Image
 from edge.inference.cuda import Context, Stream
-from edge.inference.engine import Pending
-from edge.inference.overlap import IN_FLIGHT, Launched, OverlapLoop
+from edge.inference.device import DEFAULT, DeviceEngine, DeviceOptions
 from edge.inference.tensorrt_log import TensorRtLog, as_logger
-from edge.records import EngineInfo
 
 _INPUT, _OUTPUT = "frames", "detections"
 _PROFILE = 0
@@ -30,8 +22,11 @@ class TensorRtProgram:
 
     Made, used and closed where `context` is current; one thread at a time. Raises EngineError
     for a plan that is damaged, foreign or not a deployed graph; EngineOutOfMemory before it takes
-    what is not there.
+    what is not there. `max_batch`, `is_static`, `input_wh` and `candidates` are a Program's.
     """
+
+    backend = "tensorrt"
+    can_be_recorded = True
 
     def __init__(self, plan: bytes, context: Context, dla_core: Optional[int] = None) -> None:
         self._trt = import_tensorrt()
@@ -40,6 +35,11 @@ class TensorRtProgram:
         self._runtime: Optional[Any] = None
         self._engine: Optional[Any] = None
         self._execution: Optional[Any] = None
+        self._rows = 0
+        self.max_batch = 0
+        self.is_static = False
+        self.input_wh = 0, 0
+        self.candidates = 0
         try:
             self._load(plan, context, dla_core)
         except EngineError:
@@ -51,29 +51,6 @@ class TensorRtProgram:
         """TensorRT's version."""
         return str(self._trt.__version__)
 
-    @property
-    def max_batch(self) -> int:
-        """The largest batch of one call."""
-        _, _, largest = self._profile
-        return int(largest[0])
-
-    @property
-    def is_static(self) -> bool:
-        """True where every call has `max_batch` rows, as on a DLA."""
-        smallest, _, largest = self._profile
-        return int(smallest[0]) == int(largest[0])
-
-    @property
-    def input_wh(self) -> Tuple[int, int]:
-        """Width and height of a frame in pixels."""
-        _, height, width, _ = self._open_engine.get_tensor_shape(_INPUT)
-        return int(width), int(height)
-
-    @property
-    def candidates(self) -> int:
-        """Rows of detections for each frame."""
-        return int(self._open_engine.get_tensor_shape(_OUTPUT)[1])
-
     def enqueue(
         self, rows: int, frames_pointer: int, detections_pointer: int, stream: Stream
     ) -> None:
@@ -84,10 +61,9 @@ class TensorRtProgram:
         execution = self._execution
         if execution is None:
             raise EngineError("the engine is closed")
-        width, height = self.input_wh
         self._log.forget()
         is_queued = (
-            execution.set_input_shape(_INPUT, (rows, height, width, 3))
+            self._has_shape(execution, rows)
             and execution.set_tensor_address(_INPUT, frames_pointer)
             and execution.set_tensor_address(_OUTPUT, detections_pointer)
             and execution.execute_async_v3(stream.handle)
@@ -102,9 +78,12 @@ class TensorRtProgram:
         self._engine = None
         self._runtime = None
 
-    @property
-    def _profile(self) -> Any:
-        return self._open_engine.get_tensor_profile_shape(_INPUT, _PROFILE)
+    def _has_shape(self, execution: Any, rows: int) -> bool:
+        if rows != self._rows:
+            width, height = self.input_wh
+            is_set = execution.set_input_shape(_INPUT, (rows, height, width, 3))
+            self._rows = rows if is_set else 0
+        return self._rows == rows
 
     @property
     def _open_engine(self) -> Any:
@@ -121,6 +100,7 @@ class TensorRtProgram:
         if self._engine is None:
             raise self._error("cannot read the engine, which must be built again")
         self._check_tensors()
+        self._read_shapes()
         self._check_memory(context)
         self._execution = self._engine.create_execution_context()
         if self._execution is None:
@@ -138,6 +118,16 @@ class TensorRtProgram:
                 f"'{_OUTPUT}', found {found}; it must be built again"
             )
 
+    def _read_shapes(self) -> None:
+        """Asks once: each of TensorRT's answers takes as long as queueing a kernel."""
+        engine = self._open_engine
+        smallest, _, largest = engine.get_tensor_profile_shape(_INPUT, _PROFILE)
+        _, height, width, _ = engine.get_tensor_shape(_INPUT)
+        self.max_batch = int(largest[0])
+        self.is_static = int(smallest[0]) == self.max_batch
+        self.input_wh = int(width), int(height)
+        self.candidates = int(engine.get_tensor_shape(_OUTPUT)[1])
+
     def _check_memory(self, context: Context) -> None:
         needed, free = _activation_bytes(self._open_engine), context.memory_info().free
         if needed > free:
@@ -151,106 +141,22 @@ class TensorRtProgram:
         return EngineOutOfMemory(text) if self._log.is_out_of_memory else EngineError(text)
 
 
-class TensorRtEngine:
-    """Runs batches, two at a time on the device: one computes while the next goes up.
-
-    One thread launches, any other collects. It keeps `context` current only while it works, and
-    does not close it. Raises ConfigError without TensorRT, else as TensorRtProgram.
-    """
-
-    in_flight = IN_FLIGHT
+class TensorRtEngine(DeviceEngine):
+    """Runs a plan over the overlap loop. Raises ConfigError without TensorRT, else as
+    TensorRtProgram."""
 
     def __init__(
         self,
         plan: bytes,
         precision: Precision,
         context: Context,
+        options: DeviceOptions = DEFAULT,
         dla_core: Optional[int] = None,
     ) -> None:
-        self._context = context
-        self._precision = precision
-        self._lock = threading.Lock()
-        with context.current(), ExitStack() as made:
-            self._program = TensorRtProgram(plan, context, dla_core)
-            made.callback(self._program.close)
-            self._max_batch = self._program.max_batch
-            self._input_wh = self._program.input_wh
-            self._loop = OverlapLoop(context, self._program, self.in_flight)
-            made.callback(self._loop.close)
-            self._owned: Optional[ExitStack] = made.pop_all()
-        try:
-            self._warm_up()
-        except EngineError:
-            self.close()
-            raise
+        def open_program() -> TensorRtProgram:
+            return TensorRtProgram(plan, context, dla_core)
 
-    @property
-    def info(self) -> EngineInfo:
-        """What serves, and the largest batch it takes at once."""
-        major, minor = self._context.compute_capability
-        return EngineInfo(
-            backend="tensorrt",
-            version=self._program.version,
-            device=f"{self._context.device_name} (sm_{major}{minor})",
-            precision=self._precision.value,
-            max_batch=self._max_batch,
-        )
-
-    @property
-    def input_wh(self) -> Tuple[int, int]:
-        """Width and height of a frame in pixels."""
-        return self._input_wh
-
-    def launch(self, frames: Image) -> Pending:
-        """Queues frames uint8 [n, H, W, 3] BGR, untouched until `wait` has given their detections.
-
-        Waits itself where `in_flight` batches are out.
-        """
-        width, height = self._input_wh
-        if frames.shape[1:] != (height, width, 3) or not 1 <= len(frames) <= self._max_batch:
-            raise ValueError(
-                f"expected frames (1..{self._max_batch}, {height}, {width}, 3), got {frames.shape}"
-            )
-        with self._lock:
-            if self._owned is None:
-                raise EngineError("the engine is closed")
-            with self._context.current():
-                return _Launched(self._context, self._loop.launch(frames))
-
-    def infer(self, frames: Image) -> NDArray[np.float32]:
-        """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
-        return self.launch(frames).wait()
-
-    def close(self) -> None:
-        """Frees what the engine holds, once all that was launched is collected; may be repeated."""
-        with self._lock:
-            owned, self._owned = self._owned, None
-            if owned is not None:
-                with self._context.current():
-                    owned.close()
-
-    def _warm_up(self) -> None:
-        """Runs blank frames, so that the first real one neither waits nor finds a fault."""
-        width, height = self._input_wh
-        for count in sorted({1, self._max_batch}):
-            detections = self.infer(np.zeros((count, height, width, 3), np.uint8))
-            if not np.isfinite(detections).all():
-                raise EngineError(
-                    f"the engine gives no numbers (NaN) for {count} blank frame(s) in "
-                    f"{self._precision.value}: the weights are damaged, or too large for it"
-                )
-
-
-class _Launched:
-    """A batch of the loop, collected wherever the context is made current."""
-
-    def __init__(self, context: Context, launched: Launched) -> None:
-        self._context = context
-        self._launched = launched
-
-    def wait(self) -> NDArray[np.float32]:
-        with self._context.current():
-            return self._launched.wait()
+        super().__init__(open_program, precision, context, options)
 
 
 def import_tensorrt() -> ModuleType:

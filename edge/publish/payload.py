@@ -17,6 +17,7 @@ from typing_extensions import Annotated
 
 from edge import records
 from edge.clock import NS_PER_MS, rfc3339
+from edge.config.schema import Memory
 from edge.publish.envelope import Count, Header, Part, Payload, header_fields
 from edge.publish.metrics import describe_metrics
 from edge.records import CameraState, TimestampSource
@@ -228,6 +229,7 @@ class EnginePart(Part):
     device: str
     precision: str
     max_batch: Annotated[int, Field(ge=1)]
+    memory: Optional[Memory] = Field(None, description="How a GPU gets its frames.")
 
 
 class BatchingPart(Part):
@@ -304,6 +306,7 @@ def _engine_part(engine: Optional[records.EngineInfo]) -> Optional[EnginePart]:
         device=engine.device,
         precision=engine.precision,
         max_batch=engine.max_batch,
+        memory=engine.memory,
     )
 
 

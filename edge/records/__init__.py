@@ -32,6 +32,7 @@ from edge.records.engines import (
     GateOutcome,
     OnProgress,
     Preprocessing,
+    StageTimes,
     TargetSource,
 )
 from edge.records.observation import (
@@ -76,6 +77,7 @@ __all__ = [
     "Preprocessing",
     "PublisherCounters",
     "Slot",
+    "StageTimes",
     "TargetSource",
     "TimestampSource",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Callable, Mapping, Optional, Tuple
 
-from edge.config.schema import Precision
+from edge.config.schema import Memory, Precision
 from edge.geometry import PadAnchor
 
 
@@ -115,13 +115,27 @@ class EngineStatus:
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What serves: backend and version, precision, device, and the largest batch of one call."""
+    """What serves: backend and version, precision, device, and the largest batch of one call.
+
+    `memory` says how a GPU gets its frames, None on a CPU.
+    """
 
     backend: str
     version: str
     device: str
     precision: str
     max_batch: int
+    memory: Optional[Memory] = None
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """What one batch of `rows` frames took on the GPU, in milliseconds; 0 where nothing is done."""
+
+    rows: int
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
 
 
 class TargetSource(str, Enum):

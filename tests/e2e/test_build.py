@@ -17,6 +17,8 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
+from edge.config.schema import Backend
+from tests.building import spoiled
 from tests.e2e.daemon import MODEL, Edge
 from tests.mosquitto import wait_for
 
@@ -129,6 +131,25 @@ def test_what_the_gate_refuses_does_not_serve(
     assert summary["serves"]["precision"] == "fp32"
     assert summary["gate"]["int8"]["verdict"] == "not_enough_evidence"
     assert process.stderr == ""
+
+
+def test_scales_that_ruin_the_detections_are_refused(tmp_path: Path, edge: StartEdge) -> None:
+    config = spoiled.write_config(tmp_path, Backend.ONNXRUNTIME, spoiled.DARK)
+    process = edge("build", "-c", config, "--json")
+    assert process.wait(PATIENCE_S) == 0, process.stderr
+    summary = json.loads(process.stdout())
+    assert summary["gate"]["int8"]["verdict"] == "fail"
+    assert summary["gate"]["int8"]["overall"]["loss"] > 0.5
+    assert summary["serves"]["precision"] == "fp32"
+
+
+def test_scales_of_the_same_scene_pass(tmp_path: Path, edge: StartEdge) -> None:
+    config = spoiled.write_config(tmp_path, Backend.ONNXRUNTIME, spoiled.BRIGHT)
+    process = edge("build", "-c", config, "--json")
+    assert process.wait(PATIENCE_S) == 0, process.stderr
+    summary = json.loads(process.stdout())
+    assert summary["gate"]["int8"]["verdict"] == "pass"
+    assert summary["serves"]["precision"] == "int8"
 
 
 # --- what cannot be used --------------------------------------------------------------------------

@@ -57,7 +57,14 @@ class Allocation(bytearray):
 class HostCuda:
     """The machine: its memory, its streams' queues, and each thread's stack of contexts."""
 
-    def __init__(self, free_bytes: int = 1 << 30, capability: Tuple[int, int] = (7, 2)) -> None:
+    def __init__(
+        self,
+        free_bytes: int = 1 << 30,
+        capability: Tuple[int, int] = (7, 2),
+        *,
+        is_integrated: bool = True,
+    ) -> None:
+        self.is_integrated = is_integrated
         self.free_bytes = free_bytes
         self.capability = capability
         self.memory: Dict[int, Allocation] = {}
@@ -65,6 +72,9 @@ class HostCuda:
         self.events: Dict[int, int] = {}  # event -> the stream it was recorded on, or 0
         self.priorities: Dict[int, int] = {}
         self.synchronized: List[int] = []
+        self.recording: Dict[int, List[Work]] = {}  # stream -> what is recorded, not done
+        self.graphs: Dict[int, List[Work]] = {}
+        self.launches = 0
         self._local = threading.local()
         self._doing = threading.RLock()
         self._next_handle = 1000
@@ -87,6 +97,7 @@ class HostCuda:
             assert not self.memory, "memory was not freed"
             assert not self.queues, "a stream was not closed"
             assert not self.events, "an event was not closed"
+            assert not self.graphs, "a graph was not closed"
 
     @property
     def stack(self) -> int:
@@ -99,7 +110,7 @@ class HostCuda:
     def enqueue(self, stream: int, work: Work) -> None:
         """Queues work, as a kernel would be."""
         self.require_current("launch")
-        self.queues[stream].append(work)
+        self._append(stream, work)
 
     def bytes_at(self, pointer: int, nbytes: int) -> Any:
         """A view of memory that is there; CudaError where it was freed or ends before."""
@@ -133,12 +144,13 @@ class HostCuda:
         del self.queues[stream.value]
 
     def cuStreamSynchronize(self, stream: Any) -> None:
+        assert stream.value not in self.recording, "nobody may wait while a stream records"
         self.synchronized.append(stream.value)
         self._flush(stream.value)
 
     def cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
         recorded_on = self.events[event.value]
-        self.queues[stream.value].append(lambda: self._flush(recorded_on))
+        self._append(stream.value, lambda: self._flush(recorded_on))
 
     def cuEventCreate(self, out: Any, flags: int) -> None:
         self.events[self._make(out)] = 0
@@ -147,6 +159,7 @@ class HostCuda:
         del self.events[event.value]
 
     def cuEventRecord(self, event: Any, stream: Any) -> None:
+        assert stream.value not in self.recording, "an event of a graph is none of the stream"
         self.events[event.value] = stream.value
 
     def cuEventSynchronize(self, event: Any) -> None:
@@ -165,7 +178,33 @@ class HostCuda:
         def copy() -> None:
             self.bytes_at(target, nbytes)[:] = self.bytes_at(source, nbytes)
 
-        self.queues[stream.value].append(copy)
+        self._append(stream.value, copy)
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> None:
+        assert stream.value not in self.recording
+        self.recording[stream.value] = []
+
+    def cuStreamEndCapture(self, stream: Any, out: Any) -> None:
+        work = self.recording.pop(stream.value)
+        self.graphs[self._make(out)] = work
+
+    def cuGraphInstantiateWithFlags(self, out: Any, graph: Any, flags: int) -> None:
+        self.graphs[self._make(out)] = self.graphs[graph.value]
+
+    def cuGraphDestroy(self, graph: Any) -> None:
+        del self.graphs[graph.value]
+
+    def cuGraphExecDestroy(self, graph: Any) -> None:
+        queued = [work for queue in self.queues.values() for work in queue]
+        assert not any(work in queued for work in self.graphs[graph.value]), "it is queued still"
+        del self.graphs[graph.value]
+
+    def cuGraphLaunch(self, graph: Any, stream: Any) -> None:
+        self.launches += 1
+        self.queues[stream.value].extend(self.graphs[graph.value])
+
+    def _append(self, stream: int, work: Work) -> None:
+        self.recording.get(stream, self.queues[stream]).append(work)
 
     def _flush(self, stream: int) -> None:
         # One at a time: what somebody else has begun is not done yet.
@@ -186,7 +225,7 @@ class HostCuda:
         device = SimpleNamespace(
             name=lambda: "Xavier",
             compute_capability=lambda: self.capability,
-            get_attribute=lambda attribute: attribute == "INTEGRATED",
+            get_attribute=lambda attribute: attribute == "INTEGRATED" and self.is_integrated,
             retain_primary_context=lambda: context,
         )
         return SimpleNamespace(

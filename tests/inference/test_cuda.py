@@ -14,6 +14,7 @@ import pytest
 from edge.errors import ConfigError, CudaError, EngineError, EngineOutOfMemory
 from edge.inference import cuda
 from edge.inference.cuda import Context, DeviceBuffer, Event, PinnedArray, Stream
+from edge.inference.cuda_graph import Graph
 from tests.inference.host_cuda import HostCuda, PycudaError
 
 
@@ -199,6 +200,13 @@ R cuMemcpyHtoDAsync_v2(uint64_t d, const void *h, size_t n, void *s) {
   memcpy((void *)d, h, n); return 0; }
 R cuMemcpyDtoHAsync_v2(void *h, uint64_t d, size_t n, void *s) {
   memcpy(h, (void *)d, n); return 0; }
+R cuStreamBeginCapture_v2(void *s, int mode) { return mode == 1 ? 0 : 1; }
+R cuStreamEndCapture(void *s, void **g) { *g = (void *)(0x7D0000000000 + 5); return 0; }
+R cuGraphInstantiateWithFlags(void **e, void *g, uint64_t flags) {
+  *e = (void *)(0x7C0000000000 + 6); return g == (void *)(0x7D0000000000 + 5) ? (int)flags : 1; }
+R cuGraphLaunch(void *e, void *s) { return e == (void *)(0x7C0000000000 + 6) ? 0 : 1; }
+R cuGraphDestroy(void *g) { return g == (void *)(0x7D0000000000 + 5) ? 0 : 1; }
+R cuGraphExecDestroy(void *e) { return e == (void *)(0x7C0000000000 + 6) ? 0 : 1; }
 R cuGetErrorName(int code, const char **name) {
   *name = code == 719 ? "CUDA_ERROR_LAUNCH_FAILED" : code == 2 ? "CUDA_ERROR_OUT_OF_MEMORY" : 0;
   return *name ? 0 : 1; }
@@ -253,6 +261,14 @@ def test_copies_get_whole_addresses(context: Any) -> None:
     np.testing.assert_array_equal(down[8:24], up[32:48])
 
 
+def test_graphs_keep_all_their_bits(context: Any) -> None:
+    stream = Stream(context)
+    graph = Graph(context, stream, lambda: None)
+    graph.launch(stream)
+    graph.close()
+    graph.close()
+
+
 FAILURES: Dict[str, Any] = {
     "named": (lambda c: Stream(c).synchronize(), CudaError, "CUDA_ERROR_LAUNCH_FAILED"),
     "memory": (lambda c: Event(c).synchronize(), EngineOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY"),
@@ -271,3 +287,13 @@ def test_a_code_becomes_an_error_with_its_name_and_call(
 def test_a_code_without_a_name_is_told_as_a_number(context: Any) -> None:
     with pytest.raises(CudaError, match="cuStreamDestroy_v2 failed: CUDA error 400"):
         context.driver.call("cuStreamDestroy_v2", 1)
+
+
+def test_a_driver_that_is_too_old_says_so(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is needed to build a driver")
+    (tmp_path / "old.c").write_text("int cuStreamSynchronize(void *s) { return 0; }")
+    command = ["gcc", "-shared", "-fPIC", "-o", "libcuda-old.so", "old.c"]
+    subprocess.run(command, cwd=str(tmp_path), check=True)
+    with pytest.raises(ConfigError, match=r"older than CUDA 11\.4"):
+        cuda._Driver(str(tmp_path / "libcuda-old.so"))

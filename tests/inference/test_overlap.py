@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edge.errors import CudaError, EngineError
 from edge.inference.cuda import Context, PinnedArray, Stream
-from edge.inference.overlap import IN_FLIGHT, Launched, OverlapLoop
+from edge.inference.overlap import IN_FLIGHT, Launched, LoopOptions, OverlapLoop
+from edge.inference.replay import STEADY
 from tests.inference.host_cuda import POISON, HostCuda
 
 WIDTH, HEIGHT, CANDIDATES, MAX_BATCH = 4, 3, 2, 4
@@ -25,6 +26,8 @@ FRAME_BYTES = WIDTH * HEIGHT * 3
 class Sums:
     """A program whose detections are the sums of each frame's pixels; knows CUDA's rules."""
 
+    backend, version = "host", "1"
+    can_be_recorded = True
     max_batch = MAX_BATCH
     input_wh = (WIDTH, HEIGHT)
     candidates = CANDIDATES
@@ -35,23 +38,30 @@ class Sums:
         self.rows: List[int] = []
         self.bound: Dict[int, int] = {}
         self.fails = False
+        self.is_closed = False
+        self.is_alone = False  # batches that nobody collects may share their memory
 
     def enqueue(
         self, rows: int, frames_pointer: int, detections_pointer: int, stream: Stream
     ) -> None:
         if self.fails:
             raise EngineError("the device fell off the bus")
-        assert detections_pointer not in self.bound, "an address is bound while it is in flight"
-        self.bound[detections_pointer] = rows
+        is_recorded = stream.handle in self._host.recording
+        if not is_recorded and not self.is_alone:
+            assert detections_pointer not in self.bound, "an address is bound while in flight"
+            self.bound[detections_pointer] = rows
         self.rows.append(rows)
 
         def run() -> None:
             frames = self._host.bytes_at(frames_pointer, rows * FRAME_BYTES).reshape(rows, -1)
             out = self._host.bytes_at(detections_pointer, rows * CANDIDATES * 24)
             out[:] = sums(frames).view(np.uint8).ravel()
-            del self.bound[detections_pointer]
+            self.bound.pop(detections_pointer, None)
 
         self._host.enqueue(stream.handle, run)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def sums(frames: NDArray[Any]) -> NDArray[np.float32]:
@@ -60,11 +70,14 @@ def sums(frames: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @contextmanager
-def loop_of(*, is_static: bool = False) -> Iterator[Tuple[OverlapLoop, Sums, Context, HostCuda]]:
+def loop_of(
+    *, is_static: bool = False, **options: Any
+) -> Iterator[Tuple[OverlapLoop, Sums, Context, HostCuda]]:
     host = HostCuda()
     with host.context() as context, context.current():
         program = Sums(host, is_static=is_static)
-        loop = OverlapLoop(context, program)
+        # Sampled as a rule; here not, where calls are counted.
+        loop = OverlapLoop(context, program, LoopOptions(**{"sampled": 1 << 30, **options}))
         try:
             yield loop, program, context, host
         finally:
@@ -77,16 +90,16 @@ def frames_of(count: int, seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def slot_of(context: Context, rows: int = MAX_BATCH) -> PinnedArray:
-    return PinnedArray(context, (rows, HEIGHT, WIDTH, 3), np.uint8)
+def slot_of(context: Context, rows: int = MAX_BATCH, *, is_mapped: bool = False) -> PinnedArray:
+    return PinnedArray(context, (rows, HEIGHT, WIDTH, 3), np.uint8, is_mapped=is_mapped)
 
 
 class Traffic:
     """Launches batches and collects them in order, at most `IN_FLIGHT` out at once."""
 
-    def __init__(self, loop: OverlapLoop, context: Context) -> None:
+    def __init__(self, loop: OverlapLoop, context: Context, *, is_mapped: bool = False) -> None:
         self._loop = loop
-        self._slots = [slot_of(context) for _ in range(IN_FLIGHT)]
+        self._slots = [slot_of(context, is_mapped=is_mapped) for _ in range(IN_FLIGHT)]
         self._out: List[Tuple[Launched, NDArray[np.float32], Optional[PinnedArray]]] = []
 
     def launch(self, frames: NDArray[np.uint8], *, is_pinned: bool) -> None:
@@ -120,13 +133,21 @@ steps = st.lists(
 )
 
 
-@given(steps=steps, is_static=st.booleans())
+options = st.fixed_dictionaries(
+    {"is_mapped": st.booleans(), "has_graphs": st.booleans(), "sampled": st.integers(1, 3)}
+)
+
+
+@given(steps=steps, is_static=st.booleans(), options=options, has_mapped_slots=st.booleans())
 def test_every_batch_gets_its_own_detections(
-    steps: List[Tuple[int, bool, bool]], is_static: bool
+    steps: List[Tuple[int, bool, bool]],
+    is_static: bool,
+    options: Dict[str, Any],
+    has_mapped_slots: bool,
 ) -> None:
     """Batches of mixed sizes, from pinned slots and from ordinary memory, collected late."""
-    with loop_of(is_static=is_static) as (loop, program, context, _):
-        traffic = Traffic(loop, context)
+    with loop_of(is_static=is_static, **options) as (loop, program, context, _):
+        traffic = Traffic(loop, context, is_mapped=has_mapped_slots)
         for number, (count, is_pinned, is_late) in enumerate(steps):
             traffic.launch(frames_of(count, number), is_pinned=is_pinned)
             if not is_late:
@@ -153,6 +174,64 @@ def test_pinned_frames_go_up_from_where_they_are() -> None:
         launched = loop.launch(slot.array[4:7])
         slot.array[5] = 9  # not allowed, and seen for that very reason: nothing was copied yet
         np.testing.assert_array_equal(launched.wait(), sums(slot.array[4:7]))
+
+
+@pytest.mark.parametrize("is_mapped", [False, True], ids=["copied", "mapped"])
+def test_batches_of_one_size_are_queued_as_a_whole_once_they_repeat(is_mapped: bool) -> None:
+    """And a batch of another size in between is not taken for one of them."""
+    sizes = [2] * 3 * STEADY + [1] + [2] * 3 * STEADY
+    with loop_of(is_mapped=is_mapped) as (loop, program, context, host):
+        traffic = Traffic(loop, context, is_mapped=is_mapped)
+        for number, count in enumerate(sizes):
+            traffic.launch(frames_of(count, number), is_pinned=True)
+        traffic.end()
+        assert host.launches == 2 * 2 * STEADY
+        # What is recorded is queued once for each of two places, and never as a batch.
+        assert len(program.rows) == len(sizes) - host.launches + 2 * 2
+
+
+def test_without_graphs_nothing_is_recorded() -> None:
+    with loop_of(has_graphs=False) as (loop, program, _, host):
+        for number in range(3 * STEADY):
+            loop.launch(frames_of(2, number)).wait()
+        assert (host.launches, len(program.rows)) == (0, 3 * STEADY)
+
+
+def test_what_cannot_be_recorded_is_queued_as_ever() -> None:
+    with loop_of() as (loop, _, _, host):
+        host.fail["cuGraphInstantiateWithFlags"] = CudaError("CUDA_ERROR_NOT_SUPPORTED", "x")
+        for number in range(3 * STEADY):
+            frames = frames_of(2, number)
+            np.testing.assert_array_equal(loop.launch(frames).wait(), sums(frames))
+        assert host.launches == 0
+
+
+def test_mapped_frames_are_read_from_where_they_are() -> None:
+    with loop_of(is_mapped=True) as (loop, _, context, host):
+        with slot_of(context, 8, is_mapped=True) as slot:
+            slot.array[...] = frames_of(8, 3)
+            launched = loop.launch(slot.array[4:7])
+            slot.array[5] = 9  # not allowed, and seen for that very reason
+            np.testing.assert_array_equal(launched.wait(), sums(slot.array[4:7]))
+        assert sorted(len(queue) for queue in host.queues.values()) == [0, 0]
+
+
+def test_the_stages_of_some_batches_are_timed() -> None:
+    with loop_of(sampled=4) as (loop, _, _, _):
+        assert not loop.samples
+        for number in range(9):
+            loop.launch(frames_of(1 + number % 3, number)).wait()
+        assert [sample.rows for sample in loop.samples] == [1, 2, 3]
+        assert loop.samples[0].compute_ms == 1.5
+
+
+def test_compute_alone_moves_nothing() -> None:
+    with loop_of() as (loop, program, _, _):
+        program.is_alone = True
+        loop.compute_alone(3, 5)
+        assert program.rows == [3] * 5
+        frames = frames_of(2, 1)
+        np.testing.assert_array_equal(loop.launch(frames).wait(), sums(frames))
 
 
 def test_a_third_batch_waits_for_the_first_to_be_collected() -> None:

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from edge.batching.lane_queue import LaneQueue
 from edge.batching.ring import SlotRing
 from edge.clock import SystemClock
+from edge.config.schema import Precision
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image, Letterbox
 from edge.inference.chunks import ChunkedEngine
 from edge.inference.cuda import Context, PinnedArray, Stream
-from edge.inference.engine import Pending
-from edge.inference.overlap import IN_FLIGHT, Launched, OverlapLoop
+from edge.inference.device import DeviceEngine
+from edge.inference.overlap import IN_FLIGHT
 from edge.inference.pipeline import Pipeline
 from edge.inference.seat import EngineSeat
 from edge.records import (
     Batch,
     BatchItem,
     BatchResult,
-    EngineInfo,
     FrameInfo,
     TimestampSource,
 )
@@ -43,9 +43,9 @@ LETTERBOX = Letterbox.fit((WIDTH, HEIGHT), (WIDTH, HEIGHT))
 class Tight(Sums):
     """A program whose device has room for so many rows only."""
 
-    def __init__(self, host: HostCuda, room: int) -> None:
+    def __init__(self, host: HostCuda) -> None:
         super().__init__(host)
-        self.room = room
+        self.room = MAX_BATCH
 
     def enqueue(
         self, rows: int, frames_pointer: int, detections_pointer: int, stream: Stream
@@ -55,42 +55,12 @@ class Tight(Sums):
         super().enqueue(rows, frames_pointer, detections_pointer, stream)
 
 
-class HostEngine:
-    """An engine over the overlap loop, as TensorRT's and ONNX Runtime's are."""
+class HostEngine(DeviceEngine):
+    """The product's own engine, on the CUDA of the host."""
 
-    in_flight = IN_FLIGHT
-    input_wh = (WIDTH, HEIGHT)
-    info = EngineInfo("host", "1", "cpu", "fp32", MAX_BATCH)
-
-    def __init__(self, context: Context, program: Sums) -> None:
-        self._context = context
+    def __init__(self, context: Context, program: Tight) -> None:
         self.program = program
-        self.is_closed = False
-        with context.current():
-            self._loop = OverlapLoop(context, program)
-
-    def launch(self, frames: Image) -> Pending:
-        assert not self.is_closed
-        with self._context.current():
-            return Waiting(self._context, self._loop.launch(frames))
-
-    def infer(self, frames: Image) -> NDArray[np.float32]:
-        return self.launch(frames).wait()
-
-    def close(self) -> None:
-        self.is_closed = True
-        with self._context.current():
-            self._loop.close()
-
-
-class Waiting:
-    def __init__(self, context: Context, launched: Launched) -> None:
-        self._context = context
-        self._launched = launched
-
-    def wait(self) -> NDArray[np.float32]:
-        with self._context.current():
-            return self._launched.wait()
+        super().__init__(lambda: program, Precision.FP32, context)
 
 
 class Line:
@@ -116,7 +86,8 @@ class Line:
         self.pipeline.start(self._room.set, lambda info: None)
 
     def engine(self, room: int = MAX_BATCH) -> ChunkedEngine:
-        made = HostEngine(self.context, Tight(self.host, room))
+        made = HostEngine(self.context, Tight(self.host))
+        made.program.room = room  # less than when it was loaded
         self.engines.append(made)
         return ChunkedEngine(made, MAX_BATCH, self.caps.append)
 

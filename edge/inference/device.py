@@ -1,0 +1,218 @@
+"""An engine on a GPU: any backend's network, run over the overlap loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from typing import Callable, List, Optional, Protocol, Sequence, Tuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.config.schema import Memory, Precision
+from edge.errors import EngineError
+from edge.geometry import Image
+from edge.inference.cuda import Context
+from edge.inference.engine import Pending
+from edge.inference.overlap import IN_FLIGHT, SAMPLED, Launched, LoopOptions, OverlapLoop
+from edge.inference.program import Program
+from edge.records import EngineInfo, StageTimes
+
+log = logging.getLogger(__name__)
+
+_TRIALS = 5
+_TRIAL_BATCHES = 4
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """How an engine uses the GPU; one for priority cameras goes before others there.
+
+    Every `sampled` batches the stages of one are timed.
+    """
+
+    memory: Memory = Memory.AUTO
+    has_graphs: bool = True
+    is_high_priority: bool = False
+    sampled: int = SAMPLED
+
+
+DEFAULT = DeviceOptions()
+
+
+class LoadedProgram(Program, Protocol):
+    """A program that was loaded, and is closed by whoever loaded it."""
+
+    @property
+    def backend(self) -> str:
+        """What runs it."""
+
+    @property
+    def version(self) -> str:
+        """The backend's version."""
+
+    @property
+    def can_be_recorded(self) -> bool:
+        """True where its batches may be queued as CUDA graphs."""
+
+    def close(self) -> None:
+        """Frees what it holds, once all that was queued is done; may be called again."""
+
+
+class DeviceEngine:
+    """Runs batches, two at a time on the device: one computes while the next goes up.
+
+    One thread launches, any other collects. It keeps `context` current only while it works, and
+    does not close it. Raises what opening the program raises, and EngineOutOfMemory.
+    """
+
+    in_flight = IN_FLIGHT
+
+    def __init__(
+        self,
+        open_program: Callable[[], LoadedProgram],
+        precision: Precision,
+        context: Context,
+        options: DeviceOptions = DEFAULT,
+    ) -> None:
+        self._context = context
+        self._precision = precision
+        self._lock = threading.Lock()
+        with context.current(), ExitStack() as made:
+            self._program = open_program()
+            made.callback(self._program.close)
+            self._memory, self._loop = _fastest_loop(context, self._program, options)
+            made.callback(self._loop.close)
+            self._owned: Optional[ExitStack] = made.pop_all()
+        try:
+            self._warm_up()
+        except EngineError:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> EngineInfo:
+        """What serves, and the largest batch it takes at once."""
+        major, minor = self._context.compute_capability
+        return EngineInfo(
+            backend=self._program.backend,
+            version=self._program.version,
+            device=f"{self._context.device_name} (sm_{major}{minor})",
+            precision=self._precision.value,
+            max_batch=self._program.max_batch,
+            memory=self._memory,
+        )
+
+    @property
+    def input_wh(self) -> Tuple[int, int]:
+        """Width and height of a frame in pixels."""
+        return self._program.input_wh
+
+    @property
+    def stage_times(self) -> Sequence[StageTimes]:
+        """What the last sampled batches took on the GPU."""
+        return self._loop.samples
+
+    def launch(self, frames: Image) -> Pending:
+        """Queues frames uint8 [n, H, W, 3] BGR, untouched until `wait` has given their detections.
+
+        Waits itself where `in_flight` batches are out.
+        """
+        width, height = self.input_wh
+        largest = self._program.max_batch
+        if frames.shape[1:] != (height, width, 3) or not 1 <= len(frames) <= largest:
+            raise ValueError(
+                f"expected frames (1..{largest}, {height}, {width}, 3), got {frames.shape}"
+            )
+        with self._lock:
+            if self._owned is None:
+                raise EngineError("the engine is closed")
+            with self._context.current():
+                return _Launched(self._context, self._loop.launch(frames))
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
+        return self.launch(frames).wait()
+
+    def compute_alone(self, rows: int, batches: int) -> None:
+        """Runs batches of `rows` without any copies and waits for them, for measurements."""
+        with self._lock, self._context.current():
+            self._loop.compute_alone(rows, batches)
+
+    def close(self) -> None:
+        """Frees what the engine holds, once all that was launched is collected; may be repeated."""
+        with self._lock:
+            owned, self._owned = self._owned, None
+            if owned is not None:
+                with self._context.current():
+                    owned.close()
+
+    def _warm_up(self) -> None:
+        """Runs blank frames, so that the first real one neither waits nor finds a fault."""
+        width, height = self.input_wh
+        for count in sorted({1, self._program.max_batch}):
+            detections = self.infer(np.zeros((count, height, width, 3), np.uint8))
+            if not np.isfinite(detections).all():
+                raise EngineError(
+                    f"the engine gives no numbers (NaN) for {count} blank frame(s) in "
+                    f"{self._precision.value}: the weights are damaged, or too large for it"
+                )
+
+
+class _Launched:
+    """A batch of the loop, collected wherever the context is made current."""
+
+    def __init__(self, context: Context, launched: Launched) -> None:
+        self._context = context
+        self._launched = launched
+
+    def wait(self) -> NDArray[np.float32]:
+        with self._context.current():
+            return self._launched.wait()
+
+
+def _fastest_loop(
+    context: Context, program: LoadedProgram, options: DeviceOptions
+) -> Tuple[Memory, OverlapLoop]:
+    """The loop with the memory that was asked for; where both may be, the faster one's."""
+    common = LoopOptions(
+        is_high_priority=options.is_high_priority,
+        has_graphs=options.has_graphs and program.can_be_recorded,
+        sampled=options.sampled,
+    )
+    if options.memory is not Memory.AUTO or not context.is_integrated:
+        is_mapped = options.memory is Memory.MAPPED
+        loop = OverlapLoop(context, program, replace(common, is_mapped=is_mapped))
+        return (Memory.MAPPED if is_mapped else Memory.COPY), loop
+    with ExitStack() as made:
+        copy, mapped = (
+            made.enter_context(closing(OverlapLoop(context, program, one)))
+            for one in (common, replace(common, is_mapped=True))
+        )
+        copy_ms, mapped_ms = _in_turn(copy, mapped, program)
+        made.pop_all()
+    log.info("a batch takes %.2f ms with copied frames, %.2f ms with mapped", copy_ms, mapped_ms)
+    slower, faster = (copy, mapped) if mapped_ms < copy_ms else (mapped, copy)
+    slower.close()
+    return (Memory.MAPPED if faster is mapped else Memory.COPY), faster
+
+
+def _in_turn(copy: OverlapLoop, mapped: OverlapLoop, program: Program) -> Tuple[float, float]:
+    """The best of a few trials of both loops, in milliseconds for a batch."""
+    took_ms: Tuple[List[float], List[float]] = ([], [])
+    width, height = program.input_wh
+    frames = np.full((program.max_batch, height, width, 3), 77, np.uint8)
+    for _ in range(_TRIALS + 1):
+        for loop, times_ms in zip((copy, mapped), took_ms):
+            started = time.perf_counter()
+            out = [loop.launch(frames)]
+            for _ in range(_TRIAL_BATCHES - 1):
+                out.append(loop.launch(frames))
+                out.pop(0).wait()
+            out.pop().wait()
+            times_ms.append((time.perf_counter() - started) * 1e3 / _TRIAL_BATCHES)
+    # The first trial of each also loads kernels.
+    return min(took_ms[0][1:]), min(took_ms[1][1:])
