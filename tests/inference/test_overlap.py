@@ -190,6 +190,29 @@ def test_batches_of_one_size_are_queued_as_a_whole_once_they_repeat(is_mapped: b
         assert len(program.rows) == len(sizes) - host.launches + 2 * 2
 
 
+runs = st.lists(
+    st.tuples(st.integers(1, 2), st.integers(1, 3 * STEADY), st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(runs=runs, is_mapped=st.booleans())
+def test_recordings_of_another_size_are_never_used_again(
+    runs: List[Tuple[int, int, bool]], is_mapped: bool
+) -> None:
+    """Nor freed while a batch of them is queued, which the double would not bear."""
+    with loop_of(is_mapped=is_mapped) as (loop, _, context, host):
+        traffic = Traffic(loop, context, is_mapped=is_mapped)
+        for number, (count, length, is_late) in enumerate(runs):
+            for again in range(length):
+                traffic.launch(frames_of(count, 100 * number + again), is_pinned=True)
+                if not is_late:
+                    traffic.collect()
+        traffic.end()
+        assert len(host.graphs) <= 4
+
+
 def test_without_graphs_nothing_is_recorded() -> None:
     with loop_of(has_graphs=False) as (loop, program, _, host):
         for number in range(3 * STEADY):

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterator, List, Tuple
+
+import numpy as np
+import pytest
+
+from edge.config.schema import Memory, Precision
+from edge.errors import EngineError
+from edge.inference import device
+from edge.inference.device import DeviceEngine, DeviceOptions
+from edge.inference.overlap import OverlapLoop
+from tests.inference.host_cuda import HostCuda
+from tests.inference.test_overlap import Sums, frames_of, sums
+
+
+@contextmanager
+def engine_of(
+    options: DeviceOptions, *, is_integrated: bool = True
+) -> Iterator[Tuple[DeviceEngine, HostCuda, Sums]]:
+    host = HostCuda(is_integrated=is_integrated)
+    with host.context() as context:
+        program = Sums(host)
+        engine = DeviceEngine(lambda: program, Precision.FP32, context, options)
+        try:
+            yield engine, host, program
+        finally:
+            engine.close()
+
+
+def took(copy_ms: float, mapped_ms: float) -> Any:
+    def in_turn(copy: OverlapLoop, mapped: OverlapLoop, program: Sums) -> Tuple[float, float]:
+        for loop in (copy, mapped):
+            loop.launch(frames_of(2, 1)).wait()
+        return copy_ms, mapped_ms
+
+    return in_turn
+
+
+CHOICES = {
+    "copy is faster": (Memory.AUTO, True, (1.0, 1.1), Memory.COPY),
+    "no difference": (Memory.AUTO, True, (1.0, 1.0), Memory.COPY),
+    "mapped is faster": (Memory.AUTO, True, (1.1, 1.0), Memory.MAPPED),
+    "memory of its own": (Memory.AUTO, False, (9.0, 1.0), Memory.COPY),
+    "told to copy": (Memory.COPY, True, (9.0, 1.0), Memory.COPY),
+    "told to map": (Memory.MAPPED, False, (1.0, 9.0), Memory.MAPPED),
+}
+
+
+@pytest.mark.parametrize(
+    ("memory", "is_integrated", "times_ms", "chosen"), CHOICES.values(), ids=CHOICES
+)
+def test_how_frames_reach_the_gpu(
+    memory: Memory,
+    is_integrated: bool,
+    times_ms: Tuple[float, float],
+    chosen: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "_in_turn", took(*times_ms))
+    with engine_of(DeviceOptions(memory), is_integrated=is_integrated) as (engine, _, _):
+        assert engine.info.memory is chosen
+        for number in range(5):
+            frames = frames_of(1 + number % 4, number)
+            np.testing.assert_array_equal(engine.infer(frames), sums(frames))
+
+
+def test_both_memories_are_measured_where_both_may_be() -> None:
+    with engine_of(DeviceOptions(has_graphs=False)) as (engine, _, program):
+        assert engine.info.memory in (Memory.COPY, Memory.MAPPED)
+        assert len(program.rows) > 2 * 5 * 4
+
+
+def test_a_fault_while_measuring_frees_everything() -> None:
+    host = HostCuda()
+    with host.context() as context:  # which asserts it
+        program = Sums(host)
+        program.fails = True
+        with pytest.raises(EngineError, match="fell off the bus"):
+            DeviceEngine(lambda: program, Precision.FP32, context, DeviceOptions())
+        assert program.is_closed
+
+
+@pytest.mark.parametrize("is_high_priority", [False, True], ids=["usual", "priority"])
+def test_a_priority_engines_kernels_go_first(is_high_priority: bool) -> None:
+    options = DeviceOptions(Memory.COPY, is_high_priority=is_high_priority)
+    with engine_of(options) as (_, host, _):
+        # The copies of both have the usual priority.
+        assert sorted(host.priorities.values()) == ([-5, 0] if is_high_priority else [0, 0])
+
+
+def test_stage_times_are_of_the_batches_that_served() -> None:
+    with engine_of(DeviceOptions(Memory.COPY, sampled=1)) as (engine, _, _):
+        before = len(engine.stage_times)
+        engine.infer(frames_of(3, 1))
+        rows: List[int] = [times.rows for times in engine.stage_times]
+        assert rows[before:] == [3]
+
+
+def test_compute_alone_needs_no_frames() -> None:
+    with engine_of(DeviceOptions(Memory.COPY)) as (engine, _, program):
+        program.is_alone = True
+        program.rows.clear()
+        engine.compute_alone(2, 3)
+        assert program.rows == [2] * 3
