@@ -4,7 +4,8 @@
 
 Runs the engine that `edge run` would serve with this configuration, built before by `edge build`:
 serially (up, through, down, one batch after the other), overlapped (as the daemon does), and its
-compute alone, with frames that are on the device already. Rounds of the three take turns.
+compute alone, with frames that are on the device already. Rounds of the three take turns. Then the
+overlapped loop again without CUDA graphs, and with one batch more on the device.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from edge.config.schema import Backend
 from edge.errors import ConfigError
 from edge.health.machine import read_machine
 from edge.inference.cuda import Context, DeviceBuffer, PinnedArray, Stream
-from edge.inference.overlap import Launched, OverlapLoop
+from edge.inference.overlap import DEFAULT, Launched, LoopOptions, OverlapLoop
 from edge.inference.tensorrt import TensorRtProgram
 
 HELD_TO = 8
@@ -50,26 +51,23 @@ _COPIES_COUNT = 0.3
 class Device:
     """One engine's program, and the three ways to run it; every way returns when all is done."""
 
-    def __init__(self, context: Context, program: TensorRtProgram) -> None:
+    def __init__(
+        self, context: Context, program: TensorRtProgram, options: LoopOptions = DEFAULT
+    ) -> None:
         self._context = context
         self.program = program
         self._made = contextlib.ExitStack()
-        self._loop = OverlapLoop(context, program)
-        self._made.callback(self._loop.close)
+        self.loop = OverlapLoop(context, program, options)
+        self._made.callback(self.loop.close)
         width, height = program.input_wh
         shape = (program.max_batch, height, width, 3)
         self._slots = [self._slot(shape, seed) for seed in range(4)]
         self._stream = self._made.enter_context(Stream(context))
         self._frames = self._made.enter_context(DeviceBuffer(context, self._slots[0].nbytes))
-        rows = program.max_batch * program.candidates * 6 * 4
-        self._detections = self._made.enter_context(DeviceBuffer(context, rows))
 
     def compute(self, batch: int, batches: int) -> None:
         """No copies at all."""
-        frames, detections = self._frames.pointer, self._detections.pointer
-        for _ in range(batches):
-            self.program.enqueue(batch, frames, detections, self._stream)
-        self._stream.synchronize()
+        self.loop.compute_alone(batch, batches)
 
     def copies(self, batch: int, batches: int) -> None:
         """Uploads alone."""
@@ -81,7 +79,7 @@ class Device:
     def serial(self, batch: int, batches: int) -> None:
         """One batch after the other."""
         for number in range(batches):
-            self._loop.launch(self._slots[number % 4].array[:batch]).wait()
+            self.loop.launch(self._slots[number % 4].array[:batch]).wait()
 
     def overlapped(self, batch: int, batches: int) -> None:
         """As the daemon does: this thread launches, another waits."""
@@ -89,9 +87,20 @@ class Device:
         thread = threading.Thread(target=self._collect, args=(out,))
         thread.start()
         for number in range(batches):
-            out.put(self._loop.launch(self._slots[number % 4].array[:batch]))
+            out.put(self.loop.launch(self._slots[number % 4].array[:batch]))
         out.put(None)
         thread.join()
+
+    def launch_ms(self, batch: int, batches: int) -> float:
+        """What queueing one batch takes of the launching thread, nothing being in its way."""
+        took_s = 0.0
+        for number in range(batches):
+            frames = self._slots[number % 4].array[:batch]
+            started = time.perf_counter()
+            launched = self.loop.launch(frames)
+            took_s += time.perf_counter() - started
+            launched.wait()
+        return 1e3 * took_s / batches
 
     def close(self) -> None:
         """Frees everything."""
@@ -107,6 +116,13 @@ class Device:
         # Never zeros: a GPU computes them faster than pictures.
         slot.array[...] = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
         return slot
+
+
+VARIANTS = {
+    "as_served": DEFAULT,
+    "without_graphs": LoopOptions(has_graphs=False),
+    "three_in_flight": LoopOptions(in_flight=3),
+}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -132,8 +148,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
             f"{graph.name} in {supplied.precision.value} on {context.device_name}, "
             f"TensorRT {program.version}"
         )
-        with contextlib.closing(program), contextlib.closing(Device(context, program)) as device:
-            _measure(device, 3 if options.quick else 15, 50 if options.quick else 200, result)
+        rounds, batches = (3, 50) if options.quick else (15, 200)
+        with contextlib.closing(program):
+            with contextlib.closing(Device(context, program)) as device:
+                _measure(device, rounds, batches, result)
+            _compare(context, program, rounds, batches, result)
     result.publish()
 
 
@@ -141,12 +160,36 @@ def _measure(device: Device, rounds: int, batches: int, result: report.Report) -
     largest = device.program.max_batch
     sizes = [largest] if device.program.is_static else _ladder(largest)
     for batch in sizes:
-        took_ms = _timed(device, batch, rounds, batches)
+        took_ms = _in_turn(device, batch, rounds, batches)
         for way, values in took_ms.items():
             fps = batch * batches / percentile(values, 50) * 1e3
             result.add(f"{way}_fps_b{batch}", fps, "/s", f"batches of {batch}, {way}")
         if batch == min(HELD_TO, largest):
             _judge(took_ms, result)
+
+
+def _compare(
+    context: Context, program: TensorRtProgram, rounds: int, batches: int, result: report.Report
+) -> None:
+    """The loop's variants in turn, at the batch that the bars are for."""
+    batch = min(HELD_TO, program.max_batch)
+    with contextlib.ExitStack() as made:
+        devices = {
+            name: made.enter_context(contextlib.closing(Device(context, program, options)))
+            for name, options in VARIANTS.items()
+        }
+        for name, device in devices.items():
+            device.overlapped(batch, batches)
+            # One after the other, for another loop's recordings would be of the same size.
+            took_ms = interleave({name: _timed(device.overlapped, batch, batches)}, rounds)[name]
+            fps = batch * batches / percentile(took_ms, 50) * 1e3
+            result.add(f"overlapped_fps_{name}", fps, "/s", f"two streams, {name}")
+            launch_ms = device.launch_ms(batch, batches)
+            result.add(f"launch_ms_{name}", launch_ms, "ms", f"queueing one batch, {name}")
+            for stage in ("upload_ms", "compute_ms", "download_ms"):
+                values = [getattr(times, stage) for times in device.loop.samples]
+                meaning = f"on the GPU, {name}"
+                result.add(f"{stage}_{name}", percentile(values, 50), "ms", meaning)
 
 
 def _judge(took_ms: Dict[str, List[float]], result: report.Report) -> None:
@@ -160,7 +203,11 @@ def _judge(took_ms: Dict[str, List[float]], result: report.Report) -> None:
     result.add("overlap_over_serial", ratio, "times", "two streams over one after the other", bar)
 
 
-def _timed(device: Device, batch: int, rounds: int, batches: int) -> Dict[str, List[float]]:
+def _timed(run: Callable[[int, int], None], batch: int, batches: int) -> Callable[[], None]:
+    return lambda: run(batch, batches)
+
+
+def _in_turn(device: Device, batch: int, rounds: int, batches: int) -> Dict[str, List[float]]:
     ways: Dict[str, Callable[[int, int], None]] = {
         "compute": device.compute,
         "copies": device.copies,
@@ -170,11 +217,8 @@ def _timed(device: Device, batch: int, rounds: int, batches: int) -> Dict[str, L
     for run in ways.values():
         run(batch, batches)  # warm: the first call after a change of shape is slow
 
-    def timed(run: Callable[[int, int], None]) -> Callable[[], None]:
-        return lambda: run(batch, batches)
-
     started = time.monotonic()
-    took_ms = interleave({way: timed(run) for way, run in ways.items()}, rounds)
+    took_ms = interleave({way: _timed(run, batch, batches) for way, run in ways.items()}, rounds)
     print(f"batch {batch}: {time.monotonic() - started:.1f} s", file=sys.stderr)
     return took_ms
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config.schema import Memory, Precision
-from edge.errors import EngineError
+from edge.errors import CudaError, EngineError
 from edge.geometry import Image
 from edge.inference.cuda import Context
 from edge.inference.engine import Pending
@@ -137,6 +137,10 @@ class DeviceEngine:
         """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
         return self.launch(frames).wait()
 
+    def time_every(self, batches: int) -> None:
+        """Times the stages of one of so many batches from now on, for measurements."""
+        self._loop.time_every(batches)
+
     def compute_alone(self, rows: int, batches: int) -> None:
         """Runs batches of `rows` without any copies and waits for them, for measurements."""
         with self._lock, self._context.current():
@@ -146,9 +150,14 @@ class DeviceEngine:
         """Frees what the engine holds, once all that was launched is collected; may be repeated."""
         with self._lock:
             owned, self._owned = self._owned, None
-            if owned is not None:
-                with self._context.current():
-                    owned.close()
+        if owned is None:
+            return
+        try:
+            with self._context.current():
+                owned.close()
+        except CudaError as error:
+            # After a fault of the device every call fails: the end of the process frees the rest.
+            log.warning("not everything on the GPU could be freed: %s", error)
 
     def _warm_up(self) -> None:
         """Runs blank frames, so that the first real one neither waits nor finds a fault."""

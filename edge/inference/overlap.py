@@ -147,6 +147,7 @@ class OverlapLoop:
         self._row_bytes = program.candidates * _DETECTION_FLOATS * _FLOAT_BYTES
         self._free: SimpleQueue[Berth] = SimpleQueue()
         self._launched = 0
+        self._sampled = options.sampled
         self._samples: Deque[StageTimes] = deque(maxlen=_SAMPLES_KEPT)
         with ExitStack() as made:
             self._copy = made.enter_context(Stream(context))
@@ -167,13 +168,17 @@ class OverlapLoop:
         """What the last sampled batches took, the oldest first."""
         return tuple(self._samples)
 
+    def time_every(self, batches: int) -> None:
+        """Times the stages of one of so many batches from now on."""
+        self._sampled = batches
+
     def launch(self, frames: Image) -> Launched:
         """Queues frames uint8 [n, H, W, 3], which nobody may touch until the batch is collected.
 
         Waits where all of `in_flight` batches are still out. Raises CudaError or EngineError.
         """
         berth = self._free.get()
-        is_timed = self._launched % self._options.sampled == 0
+        is_timed = self._launched % self._sampled == 0
         self._launched += 1
         try:
             self._queue(frames, berth, Stream.record if is_timed else _forego)
@@ -198,6 +203,7 @@ class OverlapLoop:
         """Runs batches of whatever the memory holds, with no copies; nothing else may be out."""
         berth = self._free.get()
         frames = self._frames_pointer(berth)
+        rows = self._max_batch if self._is_static else rows
         try:
             for _ in range(batches):
                 self._replay.enqueue(rows, frames, berth.gpu_detections.pointer, self._compute)

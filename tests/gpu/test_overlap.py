@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections import deque
+from pathlib import Path
 from typing import Any, Deque, Iterator, List, Tuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.config.schema import Precision
+from edge.config.schema import Memory, Precision
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
 from edge.inference.cuda import PinnedArray
+from edge.inference.device import DeviceOptions
 from edge.inference.engine import Pending
+from edge.inference.replay import STEADY
 from edge.inference.seat import EngineSeat
 from edge.inference.tensorrt import TensorRtEngine
 from tests.gpu.workbench import MAX_BATCH, Workbench, say
@@ -27,9 +32,18 @@ POISON = 0xA5
 ROWS = 20  # of a slot: up to three chunks
 
 
-@pytest.fixture(scope="module")
-def engine(small: Workbench) -> Iterator[TensorRtEngine]:
-    engine = TensorRtEngine(small.plan(Precision.FP16), Precision.FP16, small.context)
+WAYS = {
+    "copied": DeviceOptions(Memory.COPY),
+    "mapped": DeviceOptions(Memory.MAPPED),
+    "kernel by kernel": DeviceOptions(Memory.COPY, has_graphs=False),
+    "before others": DeviceOptions(Memory.COPY, is_high_priority=True),
+}
+
+
+@pytest.fixture(scope="module", params=list(WAYS.values()), ids=list(WAYS))
+def engine(small: Workbench, request: pytest.FixtureRequest) -> Iterator[TensorRtEngine]:
+    plan = small.plan(Precision.FP16)
+    engine = TensorRtEngine(plan, Precision.FP16, small.context, request.param)
     yield engine
     engine.close()
 
@@ -47,8 +61,9 @@ class Slots:
         self._context = small.context
         width, height = small.graph.preprocessing.input_wh
         with self._context.current():
+            shape = (ROWS, height, width, 3)
             self._arrays = [
-                PinnedArray(self._context, (ROWS, height, width, 3), np.uint8) for _ in range(count)
+                PinnedArray(self._context, shape, np.uint8, is_mapped=True) for _ in range(count)
             ]
         self.free: Deque[PinnedArray] = deque(self._arrays)
 
@@ -60,6 +75,13 @@ class Slots:
         with self._context.current():
             for array in self._arrays:
                 array.close()
+
+
+def runs_of_sizes(random: np.random.Generator) -> Iterator[int]:
+    """Mixed, and at times the same for long enough that batches are recorded."""
+    while True:
+        size = int(random.integers(1, (ROWS if random.random() < 0.1 else MAX_BATCH) + 1))
+        yield from [size] * int(random.choice([1, 1, 1, 2, 5, 3 * STEADY]))
 
 
 Out = Tuple[Pending, PinnedArray, NDArray[np.int64]]
@@ -80,9 +102,9 @@ def test_mixed_batches_equal_the_serial_path(
         wrong += not np.array_equal(pending.wait(), alone[chosen])
         slots.give_back(slot)
 
-    for number in range(BATCHES):
-        largest = ROWS if number % 16 == 0 else MAX_BATCH
-        chosen = random.integers(0, len(noise), random.integers(1, largest + 1))
+    sizes = runs_of_sizes(random)
+    for _ in range(BATCHES):
+        chosen = random.integers(0, len(noise), next(sizes))
         while len(out) == 2 or (len(chosen) > MAX_BATCH and out):
             collect()
         slot = slots.free.popleft()
@@ -98,8 +120,68 @@ def test_mixed_batches_equal_the_serial_path(
     assert wrong == 0
 
 
+def resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_memory_stays_flat(small: Workbench, engine: TensorRtEngine, noise: Image) -> None:
+    def run(batches: int) -> Tuple[float, int]:
+        random = np.random.default_rng(batches)
+        sizes = runs_of_sizes(random)
+        for _ in range(batches):
+            count = min(next(sizes), MAX_BATCH)
+            engine.launch(noise[:count]).wait()
+        with small.context.current():
+            return resident_mb(), small.context.memory_info().free
+
+    before_mb, before_free = run(BATCHES // 5)
+    after_mb, after_free = run(2 * BATCHES)
+    say(f"resident {before_mb:.1f}, then {after_mb:.1f} MB; GPU {before_free}, then {after_free}")
+    assert after_mb - before_mb < 5
+    assert before_free - after_free <= 2 << 20
+
+
+# In a process of its own: after a fault of the device nothing works any more.
+FAULT = """
+import sys
+import numpy as np
+from edge.config.schema import Memory, Precision
+from edge.errors import CudaError
+from edge.inference.cuda import Context
+from edge.inference.tensorrt import TensorRtEngine
+context = Context()
+engine = TensorRtEngine(open(sys.argv[1], "rb").read(), Precision.FP16, context)
+width, height = engine.input_wh
+frames = np.zeros((1, height, width, 3), np.uint8)
+enqueue = engine._program.enqueue
+engine._program.enqueue = lambda rows, frames, out, stream: enqueue(rows, 1 << 46, out, stream)
+try:
+    engine.launch(frames).wait()
+except CudaError as error:
+    print("failed:", error)
+engine.close()
+try:
+    context.close()
+except CudaError as error:
+    print("closing:", error)
+"""
+
+
+def test_a_fault_of_the_device_is_an_error_and_no_abort(small: Workbench, tmp_path: Path) -> None:
+    path = tmp_path / "engine.plan"
+    path.write_bytes(small.plan(Precision.FP16))
+    command = [sys.executable, "-c", FAULT, str(path)]
+    result = subprocess.run(command, capture_output=True, check=False, text=True)
+    say(f"exit {result.returncode}: {result.stdout} {result.stderr}")
+    assert result.returncode == 0
+    assert "failed: cu" in result.stdout
+    assert "ILLEGAL_ADDRESS" in result.stdout
+    assert "PyCUDA" not in result.stderr
+
+
 def test_engines_are_exchanged_under_load(
-    small: Workbench, noise: Image, alone: NDArray[np.float32]
+    small: Workbench, noise: Image, engine: TensorRtEngine, alone: NDArray[np.float32]
 ) -> None:
     plan = small.plan(Precision.FP16)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.config.schema import Memory, Precision
-from edge.errors import EngineError
+from edge.errors import CudaError, EngineError
 from edge.inference import device
 from edge.inference.device import DeviceEngine, DeviceOptions
 from edge.inference.overlap import OverlapLoop
@@ -96,6 +96,20 @@ def test_stage_times_are_of_the_batches_that_served() -> None:
         engine.infer(frames_of(3, 1))
         rows: List[int] = [times.rows for times in engine.stage_times]
         assert rows[before:] == [3]
+
+
+def test_a_device_that_failed_can_be_closed(caplog: pytest.LogCaptureFixture) -> None:
+    with engine_of(DeviceOptions(Memory.COPY)) as (engine, host, program):
+        launched = engine.launch(frames_of(1, 1))
+        for call in ("cuEventSynchronize", "cuStreamSynchronize"):
+            host.fail[call] = CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", call)
+        for queue in host.queues.values():
+            queue.clear()  # it does nothing more
+        with pytest.raises(CudaError, match="ILLEGAL_ADDRESS"):
+            launched.wait()
+        engine.close()
+        assert program.is_closed
+        assert "not everything on the GPU could be freed: cuStreamSynchronize" in caplog.text
 
 
 def test_compute_alone_needs_no_frames() -> None:
