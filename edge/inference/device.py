@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Callable, List, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,14 @@ from edge.errors import CudaError, EngineError
 from edge.geometry import Image
 from edge.inference.cuda import Context
 from edge.inference.engine import Pending
-from edge.inference.overlap import IN_FLIGHT, SAMPLED, Launched, LoopOptions, OverlapLoop
+from edge.inference.overlap import (
+    IN_FLIGHT,
+    IN_FLIGHT_WHERE_QUICK,
+    SAMPLED,
+    Launched,
+    LoopOptions,
+    OverlapLoop,
+)
 from edge.inference.program import Program
 from edge.records import EngineInfo, StageTimes
 
@@ -25,6 +32,10 @@ log = logging.getLogger(__name__)
 
 _TRIALS = 5
 _TRIAL_BATCHES = 4
+
+# A thread that wakes up, takes the detections and lets the next batch be queued needs a tenth of
+# this on a server's CPU.
+_QUICK_MS = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,11 @@ class LoadedProgram(Program, Protocol):
 
 
 class DeviceEngine:
-    """Runs batches, two at a time on the device: one computes while the next goes up.
+    """Runs batches, several at a time on the device: one computes while the next goes up.
 
     One thread launches, any other collects. It keeps `context` current only while it works, and
     does not close it. Raises what opening the program raises, and EngineOutOfMemory.
     """
-
-    in_flight = IN_FLIGHT
 
     def __init__(
         self,
@@ -84,7 +93,7 @@ class DeviceEngine:
         with context.current(), ExitStack() as made:
             self._program = open_program()
             made.callback(self._program.close)
-            self._memory, self._loop = _fastest_loop(context, self._program, options)
+            self._memory, self._loop = _best_loop(context, self._program, options)
             made.callback(self._loop.close)
             self._owned: Optional[ExitStack] = made.pop_all()
         try:
@@ -105,6 +114,11 @@ class DeviceEngine:
             max_batch=self._program.max_batch,
             memory=self._memory,
         )
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be launched before one is waited for."""
+        return self._loop.in_flight
 
     @property
     def input_wh(self) -> Tuple[int, int]:
@@ -183,45 +197,64 @@ class _Launched:
             return self._launched.wait()
 
 
-def _fastest_loop(
+def _best_loop(
     context: Context, program: LoadedProgram, options: DeviceOptions
 ) -> Tuple[Memory, OverlapLoop]:
-    """The loop with the memory that was asked for; where both may be, the faster one's."""
+    """The loop with the memory that was asked for, or the faster; quick batches get one more."""
     common = LoopOptions(
         is_high_priority=options.is_high_priority,
         has_graphs=options.has_graphs and program.can_be_recorded,
         sampled=options.sampled,
     )
-    if options.memory is not Memory.AUTO or not context.is_integrated:
-        is_mapped = options.memory is Memory.MAPPED
-        loop = OverlapLoop(context, program, replace(common, is_mapped=is_mapped))
-        return (Memory.MAPPED if is_mapped else Memory.COPY), loop
+    memories = memories_to_try(options.memory, is_integrated=context.is_integrated)
     with ExitStack() as made:
-        copy, mapped = (
-            made.enter_context(closing(OverlapLoop(context, program, one)))
-            for one in (common, replace(common, is_mapped=True))
+        loops = {
+            memory: made.enter_context(closing(OverlapLoop(context, program, loop_options)))
+            for memory, loop_options in (
+                (memory, replace(common, is_mapped=memory is Memory.MAPPED)) for memory in memories
+            )
+        }
+        took_ms = _in_turn(loops, program)
+        memory = min(memories, key=lambda memory: took_ms[memory])
+        log.info(
+            "a batch takes %s",
+            ", ".join(f"{ms:.2f} ms with {one.value} frames" for one, ms in took_ms.items()),
         )
-        copy_ms, mapped_ms = _in_turn(copy, mapped, program)
-        made.pop_all()
-    log.info("a batch takes %.2f ms with copied frames, %.2f ms with mapped", copy_ms, mapped_ms)
-    slower, faster = (copy, mapped) if mapped_ms < copy_ms else (mapped, copy)
-    slower.close()
-    return (Memory.MAPPED if faster is mapped else Memory.COPY), faster
+    return memory, OverlapLoop(
+        context,
+        program,
+        replace(
+            common,
+            is_mapped=memory is Memory.MAPPED,
+            in_flight=IN_FLIGHT_WHERE_QUICK if took_ms[memory] < _QUICK_MS else IN_FLIGHT,
+        ),
+    )
 
 
-def _in_turn(copy: OverlapLoop, mapped: OverlapLoop, program: Program) -> Tuple[float, float]:
-    """The best of a few trials of both loops, in milliseconds for a batch."""
-    took_ms: Tuple[List[float], List[float]] = ([], [])
+def memories_to_try(memory: Memory, *, is_integrated: bool) -> Sequence[Memory]:
+    """What may be the fastest way for frames to reach the GPU, by what was asked for."""
+    if memory is not Memory.AUTO:
+        return (memory,)
+    return (Memory.COPY, Memory.MAPPED) if is_integrated else (Memory.COPY,)
+
+
+def _in_turn(loops: Mapping[Memory, OverlapLoop], program: Program) -> Dict[Memory, float]:
+    """The best of a few trials of each loop, in milliseconds for a full batch."""
     width, height = program.input_wh
     frames = np.full((program.max_batch, height, width, 3), 77, np.uint8)
+    took_ms: Dict[Memory, List[float]] = {memory: [] for memory in loops}
     for _ in range(_TRIALS + 1):
-        for loop, times_ms in zip((copy, mapped), took_ms):
-            started = time.perf_counter()
-            out = [loop.launch(frames)]
-            for _ in range(_TRIAL_BATCHES - 1):
-                out.append(loop.launch(frames))
-                out.pop(0).wait()
-            out.pop().wait()
-            times_ms.append((time.perf_counter() - started) * 1e3 / _TRIAL_BATCHES)
+        for memory, loop in loops.items():
+            took_ms[memory].append(_trial_ms(loop, frames))
     # The first trial of each also loads kernels.
-    return min(took_ms[0][1:]), min(took_ms[1][1:])
+    return {memory: min(times_ms[1:]) for memory, times_ms in took_ms.items()}
+
+
+def _trial_ms(loop: OverlapLoop, frames: Image) -> float:
+    started = time.perf_counter()
+    out = [loop.launch(frames)]
+    for _ in range(_TRIAL_BATCHES - 1):
+        out.append(loop.launch(frames))
+        out.pop(0).wait()
+    out.pop().wait()
+    return (time.perf_counter() - started) * 1e3 / _TRIAL_BATCHES

@@ -146,20 +146,24 @@ def test_memory_stays_flat(small: Workbench, engine: TensorRtEngine, noise: Imag
 FAULT = """
 import sys
 import numpy as np
-from edge.config.schema import Memory, Precision
+from edge.config.schema import Precision
 from edge.errors import CudaError
 from edge.inference.cuda import Context
 from edge.inference.tensorrt import TensorRtEngine
+
+PTX = b".version 6.0 .target sm_70 .address_size 64 .visible .entry fault() { trap; }"
 context = Context()
 engine = TensorRtEngine(open(sys.argv[1], "rb").read(), Precision.FP16, context)
 width, height = engine.input_wh
-frames = np.zeros((1, height, width, 3), np.uint8)
-enqueue = engine._program.enqueue
-engine._program.enqueue = lambda rows, frames, out, stream: enqueue(rows, 1 << 46, out, stream)
-try:
-    engine.launch(frames).wait()
-except CudaError as error:
-    print("failed:", error)
+with context.current():
+    module = context.pycuda.module_from_buffer(PTX)
+    module.get_function("fault")(block=(1, 1, 1), grid=(1, 1))
+for _ in range(9):
+    try:
+        engine.infer(np.zeros((1, height, width, 3), np.uint8))
+    except CudaError as error:
+        print("failed:", error)
+        break
 engine.close()
 try:
     context.close()
@@ -175,8 +179,7 @@ def test_a_fault_of_the_device_is_an_error_and_no_abort(small: Workbench, tmp_pa
     result = subprocess.run(command, capture_output=True, check=False, text=True)
     say(f"exit {result.returncode}: {result.stdout} {result.stderr}")
     assert result.returncode == 0
-    assert "failed: cu" in result.stdout
-    assert "ILLEGAL_ADDRESS" in result.stdout
+    assert result.stdout.startswith("failed: cu")
     assert "PyCUDA" not in result.stderr
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from edge.config.schema import Memory, Precision
 from edge.errors import CudaError, EngineError
 from edge.inference import device
 from edge.inference.device import DeviceEngine, DeviceOptions
-from edge.inference.overlap import OverlapLoop
+from edge.inference.overlap import IN_FLIGHT, IN_FLIGHT_WHERE_QUICK, OverlapLoop
 from tests.inference.host_cuda import HostCuda
 from tests.inference.test_overlap import Sums, frames_of, sums
 
@@ -30,10 +30,12 @@ def engine_of(
 
 
 def took(copy_ms: float, mapped_ms: float) -> Any:
-    def in_turn(copy: OverlapLoop, mapped: OverlapLoop, program: Sums) -> Tuple[float, float]:
-        for loop in (copy, mapped):
+    def in_turn(loops: Mapping[Memory, OverlapLoop], program: Sums) -> Dict[Memory, float]:
+        for loop in loops.values():
             loop.launch(frames_of(2, 1)).wait()
-        return copy_ms, mapped_ms
+        return {
+            memory: {Memory.COPY: copy_ms, Memory.MAPPED: mapped_ms}[memory] for memory in loops
+        }
 
     return in_turn
 
@@ -66,6 +68,21 @@ def test_how_frames_reach_the_gpu(
             np.testing.assert_array_equal(engine.infer(frames), sums(frames))
 
 
+QUICK = {"quick": (1.9, IN_FLIGHT_WHERE_QUICK), "not so quick": (2.0, IN_FLIGHT)}
+
+
+@pytest.mark.parametrize(("took_ms", "in_flight"), QUICK.values(), ids=QUICK)
+def test_more_batches_are_out_where_they_are_quick(
+    took_ms: float, in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "_in_turn", took(took_ms, took_ms))
+    with engine_of(DeviceOptions()) as (engine, _, _):
+        assert engine.in_flight == in_flight
+        out = [engine.launch(frames_of(1, number)) for number in range(in_flight)]
+        for number, launched in enumerate(out):
+            np.testing.assert_array_equal(launched.wait(), sums(frames_of(1, number)))
+
+
 def test_both_memories_are_measured_where_both_may_be() -> None:
     with engine_of(DeviceOptions(has_graphs=False)) as (engine, _, program):
         assert engine.info.memory in (Memory.COPY, Memory.MAPPED)
@@ -86,8 +103,9 @@ def test_a_fault_while_measuring_frees_everything() -> None:
 def test_a_priority_engines_kernels_go_first(is_high_priority: bool) -> None:
     options = DeviceOptions(Memory.COPY, is_high_priority=is_high_priority)
     with engine_of(options) as (_, host, _):
-        # The copies of both have the usual priority.
-        assert sorted(host.priorities.values()) == ([-5, 0] if is_high_priority else [0, 0])
+        # What goes up has the usual priority, for each engine.
+        made_last = list(host.priorities.values())[-3:]
+        assert made_last == ([0, -5, -5] if is_high_priority else [0, 0, 0])
 
 
 def test_stage_times_are_of_the_batches_that_served() -> None:

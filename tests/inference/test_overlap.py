@@ -163,7 +163,7 @@ def test_the_next_upload_waits_for_nothing() -> None:
         a, b = loop.launch(first), loop.launch(second)
         assert program.rows == [2, 3]
         queues = sorted(len(queue) for queue in host.queues.values())
-        assert queues == [2, 6]  # two uploads; twice: wait, compute, download
+        assert queues == [2, 4, 4]  # up; wait and compute; wait and down: twice
         np.testing.assert_array_equal(a.wait(), sums(first))
         np.testing.assert_array_equal(b.wait(), sums(second))
 
@@ -236,7 +236,7 @@ def test_mapped_frames_are_read_from_where_they_are() -> None:
             launched = loop.launch(slot.array[4:7])
             slot.array[5] = 9  # not allowed, and seen for that very reason
             np.testing.assert_array_equal(launched.wait(), sums(slot.array[4:7]))
-        assert sorted(len(queue) for queue in host.queues.values()) == [0, 0]
+        assert sorted(len(queue) for queue in host.queues.values()) == [0, 0, 0]
 
 
 def test_the_stages_of_some_batches_are_timed() -> None:
