@@ -232,7 +232,7 @@ class PlainLoop:
         start_ns = self._clock.monotonic_ns()
         candidates = self._engine.infer(batch.frames)
         inferred_ns = self._clock.monotonic_ns()
-        result = BatchResult(batch, candidates, start_ns, inferred_ns)
+        result = BatchResult(batch, candidates, start_ns, inferred_ns, inferred_ns - start_ns)
         took_ns: List[int] = []
         for seq, frame in enumerate(self._postprocessor.process(result, self._clock)):
             self._send(frame, seq)

@@ -26,7 +26,18 @@ _COMPARISONS: Dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
-_PACKAGES = ("numpy", "onnxruntime", "paho-mqtt", "pydantic", "torch", "ultralytics")
+_PACKAGES = (
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "paho-mqtt",
+    "pycuda",
+    "pydantic",
+    "tensorrt",
+    "torch",
+    "torchvision",
+    "ultralytics",
+)
 
 
 @dataclass(frozen=True)

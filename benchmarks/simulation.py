@@ -26,7 +26,7 @@ from edge.batching.shared_lane import SharedLane
 from edge.capture.mailbox import Mailbox
 from edge.clock import NS_PER_MS, NS_PER_S, ManualClock
 from edge.config.schema import BatchingConfig
-from edge.line import PRIORITY_SLOTS, SPARE_SLOTS, depth_of
+from edge.line import PRIORITY_SPARE_SLOTS, SPARE_SLOTS, depth_of
 from edge.records import Batch, DropCause, Frame, FrameInfo, Lane, Preprocessing, TimestampSource
 
 T = TypeVar("T")
@@ -232,7 +232,7 @@ class Simulation:
         drawer = Drawer(Preprocessing(_INPUT_WH), self._pool, self._wake)
         feeds = {camera.name: Feed(self._boxes[camera.name]) for camera in self.cameras}
         reserved = {
-            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, _INPUT_WH)
+            feeds[camera.name]: SlotRing(1 + PRIORITY_SPARE_SLOTS, 1, _INPUT_WH)
             for camera in self.cameras
             if camera.is_priority and self.setup.priority
         }

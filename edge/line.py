@@ -11,7 +11,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import cv2
 
@@ -36,7 +36,7 @@ from edge.health.host import free_memory_bytes
 from edge.health.meters import CameraReading, PipelineMeter
 from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
 from edge.inference.engine import Engine
-from edge.inference.pipeline import Pipeline
+from edge.inference.lanes import Lanes
 from edge.inference.seat import EngineSeat
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import (
@@ -52,6 +52,7 @@ from edge.records import (
     Lane,
     PipelineCounters,
     Preprocessing,
+    StageTimes,
 )
 from edge.threads import OnFailure
 
@@ -60,11 +61,11 @@ CAPTURE_STOP_S = 2.0
 
 # Besides the batches in the pipeline: the slot being filled.
 SPARE_SLOTS = 1
-# A priority camera's newest frame is drawn while one waits for the engine and one is in it.
-PRIORITY_SLOTS = 3
+# Besides a priority camera's frames in the engine: one waits for it, while a newer one is drawn.
+PRIORITY_SPARE_SLOTS = 2
 
 OnResult = Callable[[FrameResult], None]
-"""Gets every frame's detections, on the completion thread; must return soon."""
+"""Gets every frame's detections, one at a time, on a thread of the lanes; must return soon."""
 
 Stop = Callable[[float], bool]
 """Ends a part within so many seconds; False if it is still running then."""
@@ -131,12 +132,12 @@ class Line:
         graph = detector.graph
         self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
         self._options = options
-        self._engine = detector.engine
         self._allocate = detector.allocate
         self._configured_cap = config.engine.max_batch
         self._row_bytes = graph.row_bytes
         self._stall_s = config.engine.stall_s
         self._seat = EngineSeat(self._chunked(detector.engine))
+        self._priority_seat: Optional[EngineSeat] = None
         target = self.batch_target = effective_target(
             config, graph, self.engine_info, detector.engine.in_flight
         )
@@ -155,9 +156,10 @@ class Line:
         self._tuning = self._make_tuning(config)
         self._shared_cameras = [camera.name for camera in config.cameras if not camera.priority]
         self._batcher = self._make_batcher(config, graph.preprocessing, options.keep_images)
-        self._pipeline = Pipeline(
+        self._priority_burst = config.batching.priority_burst
+        self._lanes = Lanes(
             self._seat,
-            LaneQueue(config.batching.priority_burst),
+            LaneQueue(self._priority_burst),
             self._deliver,
             clock,
             hooks.on_failure,
@@ -167,14 +169,24 @@ class Line:
     @property
     def engine_info(self) -> EngineInfo:
         """What serves, with the batch it is allowed at present."""
-        return dataclasses.replace(self._engine.info, max_batch=self._seat.engine.cap)
+        return self._seat.engine.info
+
+    @property
+    def priority_engine_info(self) -> Optional[EngineInfo]:
+        """What serves the priority cameras alone; None while they share the one for all."""
+        return None if self._priority_seat is None else self._priority_seat.engine.info
+
+    @property
+    def stage_times(self) -> Sequence[StageTimes]:
+        """What the last sampled calls of the shared engine took on a GPU; empty on a CPU."""
+        return self._seat.engine.stage_times
 
     def start(self, began: Callable[[str, Stop], None]) -> None:
         """Starts inference, then the batcher, then the cameras."""
         began("engine", self._close_engine)
-        self._pipeline.start(self._wake, self._count_stale)
+        self._lanes.start(self._wake, self._count_stale)
         began("pipeline", self._stop_pipeline)
-        self._batcher.start(self._pipeline, self._hooks.on_failure)
+        self._batcher.start(self._lanes, self._hooks.on_failure)
         began("batcher", self._batcher.stop)
         began("cameras", self._stop_readers)
         for reader in self._readers.values():
@@ -183,13 +195,23 @@ class Line:
     @property
     def has_ended(self) -> bool:
         """True where nobody uses the engine, or the memory its frames lie in, any more."""
-        return self._pipeline.has_ended
+        return self._lanes.has_ended
 
     def exchange(self, engine: Engine) -> None:
         """Lets another engine of the same graph serve from the next batch on; no frame is lost."""
-        self._seat.exchange(self._chunked(engine))
-        before, self._engine = self._engine, engine
-        before.close()
+        self._seat.exchange(self._chunked(engine)).close()
+
+    def serve_priority(self, engine: Engine) -> None:
+        """Lets another engine of the same graph serve nobody but the priority cameras from here on.
+
+        The next one takes its place, as with `exchange`; no frame is lost.
+        """
+        alone = ChunkedEngine(engine, 1, self._hooks.on_shrink)
+        if self._priority_seat is not None:
+            self._priority_seat.exchange(alone).close()
+            return
+        self._priority_seat = EngineSeat(alone)
+        self._lanes.open_priority(self._priority_seat, LaneQueue(self._priority_burst))
 
     def observe(self) -> None:
         """Looks for cameras that stalled and samples the rates; called several times a second."""
@@ -200,13 +222,11 @@ class Line:
         self._meter.observe(now_ns)
         if self._tuning is not None:
             arrived = sum(self._mailboxes[name].received for name in self._shared_cameras)
-            self._tuning.observe(now_ns, arrived, self._pipeline.busy_ns)
+            self._tuning.observe(now_ns, arrived, self._lanes.busy_ns)
 
     def counters(self) -> PipelineCounters:
         """What went down the road since the start."""
-        counters = self._meter.counters(
-            self._pipeline.in_flight, self._postprocessor.saturated_frames
-        )
+        counters = self._meter.counters(self._lanes.in_flight, self._postprocessor.saturated_frames)
         return dataclasses.replace(
             counters,
             batching=self._bounds,
@@ -220,11 +240,11 @@ class Line:
 
     def _check_engine(self, now_ns: int) -> None:
         """A device that hangs raises nothing: only its silence tells."""
-        oldest_ns = self._pipeline.oldest_ns
+        oldest_ns = self._lanes.oldest_ns
         if oldest_ns is not None and now_ns - oldest_ns > self._stall_s * NS_PER_S:
             error = EngineError(
                 f"no result for {(now_ns - oldest_ns) / NS_PER_S:.0f} s (engine.stall_s is "
-                f"{self._stall_s:g}): {self._engine.info.device} hangs"
+                f"{self._stall_s:g}): {self.engine_info.device} hangs"
             )
             self._hooks.on_failure("inference", error)
 
@@ -251,7 +271,9 @@ class Line:
         self, config: Config, preprocessing: Preprocessing, keep_images: bool
     ) -> Batcher:
         batching, input_wh = config.batching, preprocessing.input_wh
-        slots = depth_of(self._engine.in_flight) + SPARE_SLOTS
+        in_flight = self._seat.in_flight
+        slots = depth_of(in_flight) + SPARE_SLOTS
+        priority_slots = in_flight + PRIORITY_SPARE_SLOTS
         # The pools are all the parallelism there is: OpenCV's own threads beneath it would cost a
         # third more CPU per frame and gain nothing.
         cv2.setNumThreads(1)
@@ -266,7 +288,7 @@ class Line:
             for camera in config.cameras
         }
         reserved = {
-            feeds[camera.name]: SlotRing(PRIORITY_SLOTS, 1, input_wh, self._allocate)
+            feeds[camera.name]: SlotRing(priority_slots, 1, input_wh, self._allocate)
             for camera in config.cameras
             if camera.priority
         }
@@ -301,19 +323,18 @@ class Line:
     def _deliver(self, batch: BatchResult) -> None:
         untold = [item.info.camera for item in batch.batch.items]
         try:
-            results = self._postprocessor.process(batch, self._clock)
-            # Rows hold a camera's frames in any order; they are told in the order of capture.
-            for result in sorted(results, key=lambda result: result.info.captured_ns):
+            for result in self._postprocessor.process(batch, self._clock):
                 self._hooks.on_result(result)
                 self._meter.frame_done(result)
                 untold.remove(result.info.camera)
+                # A priority frame need not stand behind all of a large batch.
+                self._lanes.give_way()
         finally:  # whoever fails here stops the app, but takes no frame out of the books
             for camera in untold:
                 self._mailboxes[camera].count_drop(DropCause.ABORTED)
         self._meter.batch_done(batch, self._policy.setting.target)
         if self._tuning is not None and batch.batch.lane is Lane.BATCH:
-            infer_ms = (batch.done_ns - batch.started_ns) / NS_PER_MS
-            self._tuning.batch_done(len(batch.batch.items), infer_ms)
+            self._tuning.batch_done(len(batch.batch.items), batch.busy_ns / NS_PER_MS)
 
     def _count_stale(self, info: FrameInfo) -> None:
         self._mailboxes[info.camera].count_drop(DropCause.STALE)
@@ -329,16 +350,18 @@ class Line:
         return all(ended)
 
     def _stop_pipeline(self, timeout_s: float) -> bool:
-        ended = self._pipeline.stop(timeout_s)
-        for batch in self._pipeline.abandoned:
+        ended = self._lanes.stop(timeout_s)
+        for batch in self._lanes.abandoned:
             for item in batch.items:
                 self._mailboxes[item.info.camera].count_drop(DropCause.ABORTED)
         return ended
 
     def _close_engine(self, timeout_s: float) -> bool:
         # Never under a batch that still runs: the process ends with it.
-        if self._pipeline.has_ended:
-            self._engine.close()
+        if self._lanes.has_ended:
+            self._seat.engine.close()
+            if self._priority_seat is not None:
+                self._priority_seat.engine.close()
         return True
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 from collections import deque
-from typing import Callable, Deque, Iterable, List, Optional, Tuple
+from typing import Callable, Deque, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.engine import Done, Engine, Pending
+from edge.records import EngineInfo, StageTimes
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,16 @@ class ChunkedEngine:
         return self._shrinks
 
     @property
+    def info(self) -> EngineInfo:
+        """What serves, with the batch it is allowed at present."""
+        return dataclasses.replace(self._engine.info, max_batch=self._cap)
+
+    @property
+    def stage_times(self) -> Sequence[StageTimes]:
+        """What the last sampled calls took on a GPU, the oldest first; empty on a CPU."""
+        return self._engine.stage_times
+
+    @property
     def in_flight(self) -> int:
         """Batches that may be launched before one is waited for."""
         return self._engine.in_flight
@@ -102,6 +114,10 @@ class ChunkedEngine:
                 return self._infer_in_chunks(frames)
             except EngineOutOfMemory as error:
                 self.shrink(len(frames), error)
+
+    def close(self) -> None:
+        """Frees what the engine holds, all that was launched being done. May be called again."""
+        self._engine.close()
 
     def _infer_in_chunks(self, frames: Image) -> NDArray[np.float32]:
         results: List[NDArray[np.float32]] = []

@@ -226,9 +226,14 @@ def _best_loop(
         replace(
             common,
             is_mapped=memory is Memory.MAPPED,
-            in_flight=IN_FLIGHT_WHERE_QUICK if took_ms[memory] < _QUICK_MS else IN_FLIGHT,
+            in_flight=batches_in_flight(took_ms[memory], is_high_priority=options.is_high_priority),
         ),
     )
+
+
+def batches_in_flight(batch_ms: float, *, is_high_priority: bool) -> int:
+    """How many batches of this time are to be out; for priority, age goes before throughput."""
+    return IN_FLIGHT_WHERE_QUICK if batch_ms < _QUICK_MS and not is_high_priority else IN_FLIGHT
 
 
 def memories_to_try(memory: Memory, *, is_integrated: bool) -> Sequence[Memory]:

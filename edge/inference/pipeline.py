@@ -48,7 +48,8 @@ class Pipeline:
     """One thread infers, another hands results on, so the engine never waits for a consumer.
 
     Where the engine works on several batches at once, a third thread waits for them, so that it
-    does not wait for Python either.
+    does not wait for Python either. A batch leaves the queue when the engine can begin it: until
+    then others may overtake it, or take its place.
 
     A batch is in flight from `submit` until its result is about to be handed on; while a slow
     consumer has one result, `depth` shared batches more are taken and no further. Frames that
@@ -79,13 +80,20 @@ class Pipeline:
         self._busy_ns = 0
         self._is_open = True
         self._is_cancelled = False
+        # A token for each batch that the engine can begin now; False once it begins no more.
+        self._berths: SimpleQueue[bool] = SimpleQueue()
+        for _ in range(engine.in_flight):
+            self._berths.put(True)
         self._launched: SimpleQueue[Optional[_Launched]] = SimpleQueue()
         self._results: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
         self._done_ns = 0
         self._threads: Tuple[SupervisedThread, ...] = ()
 
-    def start(self, on_room: OnRoom, on_stale: OnStale) -> None:
-        """Starts both threads; whom to tell comes from whoever feeds the pipeline."""
+    def start(self, on_room: OnRoom, on_stale: OnStale, prefix: str = "") -> None:
+        """Starts the threads; whom to tell comes from whoever feeds the pipeline.
+
+        `prefix` goes before the threads' names.
+        """
 
         def leave_out(batch: Batch, stale: List[FrameInfo]) -> None:
             for info in stale:
@@ -107,7 +115,7 @@ class Pipeline:
         if self._is_synchronous:
             del bodies["completion"]
         self._threads = tuple(
-            SupervisedThread(name, body, self._on_failure) for name, body in bodies.items()
+            SupervisedThread(prefix + name, body, self._on_failure) for name, body in bodies.items()
         )
         for thread in self._threads:
             thread.start()
@@ -163,6 +171,11 @@ class Pipeline:
         with self._lock:
             return () if self._is_open else tuple(self._in_flight)
 
+    def close(self) -> None:
+        """Takes no more; what was taken is still handed on."""
+        self._close()
+        self._queue.close()
+
     def stop(self, timeout_s: float) -> bool:
         """Takes no more and waits until what was taken is handed on.
 
@@ -170,8 +183,7 @@ class Pipeline:
         tells what is lost.
         """
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-        self._close()
-        self._queue.close()
+        self.close()
         has_ended = True
         for thread in self._threads:
             left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
@@ -182,7 +194,7 @@ class Pipeline:
 
     @property
     def has_ended(self) -> bool:
-        """True once both threads have: nobody uses the engine any more."""
+        """True once its threads have: nobody uses the engine any more."""
         return not any(thread.is_alive for thread in self._threads)
 
     def __repr__(self) -> str:
@@ -194,13 +206,15 @@ class Pipeline:
 
     def _launch_all(self, on_stale: _OnStaleBatch) -> None:
         try:
-            while True:
+            while self._berths.get():
                 batch = self._queue.get()
                 if batch is None or self._is_cancelled:
                     return
                 started_ns = self._clock.monotonic_ns()
                 fresh = self._without_stale(batch, started_ns, on_stale)
-                if fresh is not None:
+                if fresh is None:
+                    self._berths.put(True)
+                else:
                     self._forward(_Launched(fresh, self._engine.launch(fresh.frames), started_ns))
         finally:
             self._close()
@@ -235,16 +249,19 @@ class Pipeline:
                 self._results.put(self._collect(launched))
         finally:
             self._close()
+            self._berths.put(False)
             self._results.put(None)
 
     def _collect(self, launched: _Launched) -> BatchResult:
         detections = launched.pending.wait()
+        self._berths.put(True)
         done_ns = self._clock.monotonic_ns()
         with self._lock:
             # From its predecessor's end on where they overlapped: no moment is counted twice.
-            self._busy_ns += done_ns - max(launched.started_ns, self._done_ns)
+            busy_ns = done_ns - max(launched.started_ns, self._done_ns)
+            self._busy_ns += busy_ns
             self._done_ns = done_ns
-        return BatchResult(launched.batch, detections, launched.started_ns, done_ns)
+        return BatchResult(launched.batch, detections, launched.started_ns, done_ns, busy_ns)
 
     def _hand_on_all(self, hand_on: OnBatchResult) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import List, Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,14 @@ class Postprocessor:
         """Frames whose candidates all passed the threshold: more may have been cut off."""
         return self._saturated_frames
 
-    def process(self, result: BatchResult, clock: Clock) -> List[FrameResult]:
-        """The objects of each frame of a batch, in the order of its rows."""
-        return [
-            self._process_frame(item, candidates, result, clock)
-            for item, candidates in zip(result.batch.items, result.detections)
-        ]
+    def process(self, result: BatchResult, clock: Clock) -> Iterator[FrameResult]:
+        """The objects of each frame of a batch, found as they are asked for, in order of capture.
+
+        Rows hold a camera's frames in any order.
+        """
+        rows = list(zip(result.batch.items, result.detections))
+        for item, candidates in sorted(rows, key=lambda row: row[0].info.captured_ns):
+            yield self._process_frame(item, candidates, result, clock)
 
     def _process_frame(
         self,

@@ -125,13 +125,16 @@ class Batch:
 class BatchResult:
     """What the engine said of a batch: float32 [n, K, 6] x1, y1, x2, y2, score, class.
 
-    Boxes are in model pixels; an image's rows are sorted by score, unused ones score 0.
+    Boxes are in model pixels; an image's rows are sorted by score, unused ones score 0. `busy_ns`
+    is what the batch added to the engine's work: less than from start to end where it began
+    beside its predecessor.
     """
 
     batch: Batch
     detections: NDArray[np.float32]
     started_ns: int
     done_ns: int
+    busy_ns: int
 
 
 OnBatchResult = Callable[[BatchResult], None]

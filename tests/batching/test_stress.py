@@ -30,7 +30,7 @@ from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
 from edge.inference.engine import Synchronous
-from edge.inference.pipeline import Pipeline
+from edge.inference.lanes import Lanes
 from edge.records import (
     Batch,
     BatchResult,
@@ -110,7 +110,7 @@ class Camera(threading.Thread):
 class Watch:
     """The pipeline as the batcher sees it; notes what was in flight ahead of priority batches."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Lanes) -> None:
         self._pipeline = pipeline
         self.ahead: Dict[int, int] = {}
         self.submitted_ns: Dict[int, int] = {}
@@ -157,7 +157,7 @@ class Plant:
         self.batcher = Batcher(priority_lane, lane, clock)
         chunked = ChunkedEngine(engine, TARGET, self.caps.append)
         queue = LaneQueue(config.priority_burst)
-        self.pipeline = Pipeline(chunked, queue, self.results.append, clock, self._fail, depth=1)
+        self.pipeline = Lanes(chunked, queue, self.results.append, clock, self._fail, depth=1)
         self.watch = Watch(self.pipeline)
         self.cameras = [Camera(n, box, self._silence) for n, box in enumerate(self.boxes)]
 
@@ -279,6 +279,27 @@ def test_priority_frames_stay_fresh_beside_a_slow_engine() -> None:
     lanes = Counter(result.batch.lane for result in plant.results)
     assert lanes[Lane.PRIORITY] >= lanes[Lane.BATCH] > 0
     assert all(plant.boxes[number].dropped[DropCause.SUPERSEDED] for number in PRIORITY)
+
+
+def test_the_priority_lane_gets_an_engine_of_its_own_under_load() -> None:
+    before = threading.enumerate()
+    plant = Plant(FlakyEngine(frame_s=0.02), batching())
+    own = FlakyEngine()
+
+    def open_priority() -> None:
+        alone = ChunkedEngine(own, 1, plant.caps.append)
+        plant.pipeline.open_priority(alone, LaneQueue(plant.config.priority_burst))
+
+    opening = threading.Timer(1.0, open_priority)
+    opening.start()
+    plant.run(3.0)
+    assert plant.failures == []
+    assert_accounts_add_up(plant)
+    assert_results_are_of_their_frames(plant)
+    assert_nothing_was_stale_when_it_began(plant)
+    assert_nothing_is_left(plant, before)
+    lanes = Counter(result.batch.lane for result in plant.results)
+    assert lanes[Lane.PRIORITY] > own.calls > 0
 
 
 def test_several_frames_of_a_camera_in_a_batch_keep_their_order() -> None:

@@ -49,7 +49,8 @@ def batch_result(cameras: List[str], infer_ms: float, lane: Lane = Lane.BATCH) -
     items = tuple(BatchItem(info(camera), LETTERBOX) for camera in cameras)
     batch = Batch(0, slot, items, opened_ns=0, closed_ns=0, lane=lane)
     rows = np.zeros((len(items), 10, 6), np.float32)
-    return BatchResult(batch, rows, started_ns=0, done_ns=int(infer_ms * NS_PER_MS))
+    infer_ns = int(infer_ms * NS_PER_MS)
+    return BatchResult(batch, rows, started_ns=0, done_ns=infer_ns, busy_ns=infer_ns)
 
 
 def frame_result(camera: str, latency_ms: float, objects: int) -> FrameResult:

@@ -146,3 +146,14 @@ def test_the_lowest_limit_is_the_cap(
     engine_max: int, configured: Optional[int], module: Optional[str], expected: Tuple[int, str]
 ) -> None:
     assert batch_cap(engine_max, configured, module) == expected
+
+
+def test_it_says_what_the_engine_is_and_closes_it() -> None:
+    engine = SmallEngine(2)
+    chunked = ChunkedEngine(engine, 8, lambda _: None)
+    assert chunked.info == EngineInfo("small", "1", "test", "fp32", 8)
+    assert chunked.stage_times is engine.stage_times
+    chunked.infer(numbered(4))
+    assert chunked.info.max_batch == 2
+    chunked.close()
+    assert engine.sizes == []

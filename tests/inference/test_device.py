@@ -68,15 +68,19 @@ def test_how_frames_reach_the_gpu(
             np.testing.assert_array_equal(engine.infer(frames), sums(frames))
 
 
-QUICK = {"quick": (1.9, IN_FLIGHT_WHERE_QUICK), "not so quick": (2.0, IN_FLIGHT)}
+QUICK = {
+    "quick": (1.9, False, IN_FLIGHT_WHERE_QUICK),
+    "not so quick": (2.0, False, IN_FLIGHT),
+    "priority": (1.9, True, IN_FLIGHT),
+}
 
 
-@pytest.mark.parametrize(("took_ms", "in_flight"), QUICK.values(), ids=QUICK)
+@pytest.mark.parametrize(("took_ms", "is_priority", "in_flight"), QUICK.values(), ids=QUICK)
 def test_more_batches_are_out_where_they_are_quick(
-    took_ms: float, in_flight: int, monkeypatch: pytest.MonkeyPatch
+    took_ms: float, is_priority: bool, in_flight: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "_in_turn", took(took_ms, took_ms))
-    with engine_of(DeviceOptions()) as (engine, _, _):
+    with engine_of(DeviceOptions(is_high_priority=is_priority)) as (engine, _, _):
         assert engine.in_flight == in_flight
         out = [engine.launch(frames_of(1, number)) for number in range(in_flight)]
         for number, launched in enumerate(out):

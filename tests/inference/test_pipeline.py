@@ -31,6 +31,7 @@ from edge.records import (
 )
 from edge.threads import OnFailure
 from tests.building.tiny_detectors import TinyDetector, random_frames, reference_detections
+from tests.inference.async_engine import AsyncEngine, Permits
 
 HANG_S = 30.0
 INPUT_WH = (8, 8)
@@ -451,3 +452,50 @@ def test_after_a_stop_nothing_is_exchanged() -> None:
     assert not bench.pipeline.stop(0.01)
     assert not bench.pipeline.exchange(waiting, newer)
     assert [batch.batch_id for batch in bench.pipeline.abandoned] == [0]
+
+
+# --- an engine that works on two at once ----------------------------------------------------------
+
+
+def test_what_the_engine_cannot_begin_yet_is_overtaken_and_exchanged() -> None:
+    permits = Permits()
+    permits.hold()
+    engine = AsyncEngine(permits)
+    bench = Bench(engine, depth=3)
+    pipeline = bench.start()
+    for number in range(3):
+        pipeline.submit(small_batch(number))
+    engine.wait_for([0, 1])
+    waiting = small_batch(3, Lane.PRIORITY)
+    pipeline.submit(waiting)
+    assert pipeline.exchange(waiting, small_batch(4, Lane.PRIORITY))
+    assert engine.launched == [0, 1]
+    permits.give(1)
+    engine.wait_for([0, 1, 4])
+    permits.free()
+    assert pipeline.stop(HANG_S)
+    assert engine.launched == [0, 1, 4, 2]
+    assert [result.batch.batch_id for result in bench.results] == [0, 1, 4, 2]
+
+
+def test_an_engine_that_fails_is_given_no_batch_that_waited_for_it() -> None:
+    permits = Permits()
+    permits.hold()
+    engine = AsyncEngine(permits)
+    bench = Bench(engine, depth=4)
+    pipeline = bench.start()
+    for number in range(4):
+        pipeline.submit(small_batch(number))
+    engine.wait_for([0, 1])
+    engine.fails = True
+    permits.free()
+    bench.wait(lambda: bool(bench.failures))
+    assert not pipeline.stop(HANG_S)
+    assert pipeline.has_ended
+    assert engine.launched == [0, 1]
+    assert [name for name, _ in bench.failures] == ["completion"]
+    assert [batch.batch_id for batch in pipeline.abandoned] == [0, 1, 2, 3]
+
+
+def small_batch(number: int, lane: Lane = Lane.BATCH) -> Batch:
+    return batch_of(number, 1, np.full((1, 2, 2, 3), number, np.uint8), lane)

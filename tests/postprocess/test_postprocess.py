@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -44,14 +45,14 @@ def batch_result(images: Sequence[Sequence[Row]], k: int = 8) -> BatchResult:
         for i in range(len(images))
     )
     slot = Slot(0, np.zeros((len(images), *MODEL_WH, 3), np.uint8), lambda _: None)
-    return BatchResult(Batch(9, slot, items, 10, 11), detections, 12, 13)
+    return BatchResult(Batch(9, slot, items, 10, 11), detections, 12, 13, 1)
 
 
 def process(
     images: Sequence[Sequence[Row]], k: int = 8, **keys: Any
 ) -> Tuple[List[FrameResult], int]:
     postprocessor = Postprocessor(PostprocessConfig(**keys), NAMES)
-    results = postprocessor.process(batch_result(images, k), ManualClock(14))
+    results = list(postprocessor.process(batch_result(images, k), ManualClock(14)))
     return results, postprocessor.saturated_frames
 
 
@@ -68,6 +69,33 @@ def test_carries_the_frames_identity_and_times() -> None:
     assert {(r.batch.batch_id, r.batch.size) for r in results} == {(9, 2)}
     assert {(r.closed_ns, r.inferred_ns, r.finished_ns) for r in results} == {(11, 13, 14)}
     assert [int(r.image[0, 0, 0]) for r in results if r.image is not None] == [0, 1]
+
+
+def test_frames_come_in_the_order_of_capture_each_with_its_own_objects() -> None:
+    result = batch_result([spread(1), spread(2), spread(3)])
+    captured_ns = (30, 10, 20)
+    items = tuple(
+        replace(item, info=replace(item.info, captured_ns=ns))
+        for item, ns in zip(result.batch.items, captured_ns)
+    )
+    result = replace(result, batch=replace(result.batch, items=items))
+    found = Postprocessor(PostprocessConfig(), NAMES).process(result, ManualClock(14))
+    assert [(r.info.camera, len(r.detections)) for r in found] == [
+        ("cam1", 2),
+        ("cam2", 3),
+        ("cam0", 1),
+    ]
+
+
+def test_a_frame_is_worked_on_when_it_is_asked_for() -> None:
+    postprocessor = Postprocessor(PostprocessConfig(), NAMES)
+    clock = ManualClock(14)
+    found = postprocessor.process(batch_result([spread(8), spread(8)]), clock)
+    assert postprocessor.saturated_frames == 0
+    assert next(found).finished_ns == 14
+    assert postprocessor.saturated_frames == 1
+    clock.advance_ms(1)
+    assert next(found).finished_ns == 1_000_014
 
 
 def test_gives_source_pixels() -> None:
