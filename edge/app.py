@@ -168,7 +168,7 @@ class App:
         self._line = line  # before its first batch, which may tell of a smaller cap
         line.start(self._began)
         if self._engines is not None:
-            self._engines.improve(self._exchange, self._fail)
+            self._engines.improve(self._exchange, self._serve_priority, self._fail)
             self._began("engine builder", self._engines.stop)
 
     def _main_loop(self, on_tick: Optional[Callable[[], None]]) -> None:
@@ -217,6 +217,10 @@ class App:
         if self._line is not None:
             self._line.exchange(engine)
             self._introduce(self._graph, self._line)
+
+    def _serve_priority(self, engine: Engine) -> None:
+        if self._line is not None:
+            self._line.serve_priority(engine)
 
     def _engine_status(self, status: EngineStatus) -> None:
         self._publisher.publish_engine(status)

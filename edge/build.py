@@ -15,7 +15,8 @@ from edge.building.plan import STORE_NAME, BuildPlan
 from edge.building.supply import HIT, EngineSupply, open_supply
 from edge.clock import SystemClock
 from edge.config.schema import Config
-from edge.errors import ConfigError
+from edge.engines import needs_priority_engine
+from edge.errors import ConfigError, EdgeError
 from edge.health.machine import read_machine
 from edge.inference.engine import Engine
 from edge.records import EngineInfo, EngineState, EngineStatus
@@ -33,9 +34,8 @@ class Build:
         self._config = config
         self._stop = stop
         self._progress = ProgressLine()
-        self._status: Optional[EngineStatus] = None
-        self._supply: Optional[EngineSupply] = None
-        self._served: Optional[EngineInfo] = None
+        self._shared: Optional[_Built] = None
+        self._priority: Optional[_Built] = None
         self._began_s = time.monotonic()
 
     def lines(self) -> Iterator[str]:
@@ -50,35 +50,30 @@ class Build:
         yield f"model     {graph.name}: {graph.head} head, input {width}x{height}"
         plan = BuildPlan.of(config, read_machine().module)
         supply = open_supply(plan, graph, self._on_status, SystemClock(), self._stop)
-        self._supply = supply
         with contextlib.closing(supply):
             try:
-                yield from self._work(supply)
+                shared = self._shared = _Built(supply)
+                yield from self._work(shared)
+                if needs_priority_engine(config, shared.in_flight) and not self._stop.is_set():
+                    yield from self._work_for_priority(supply)
             finally:
                 self._progress.clear()
-        yield from self._conclusion(supply)
+        yield from self._conclusion(shared)
 
     def summary(self) -> Dict[str, Any]:
         """All of it as one JSON object."""
-        status, served = self._status, self._served
-        reports = self._supply.reports if self._supply else {}
         return {
             "schema": "edge.build/1",
             "app_version": __version__,
             "python": platform.python_version(),
-            "wanted": status and status.wanted.value,
-            "serves": None if served is None else vars(served),
-            "cache": {} if status is None else {p.value: why for p, why in status.cache.items()},
-            "gate": {
-                p.value: report.model_dump(mode="json", by_alias=True)
-                for p, report in reports.items()
-            },
-            "message": "" if status is None else status.message,
+            **(self._shared.summary() if self._shared else _NOTHING),
+            "priority": self._priority and self._priority.summary(),
             "is_complete": not self._stop.is_set(),
             "seconds": round(time.monotonic() - self._began_s, 1),
         }
 
-    def _work(self, supply: EngineSupply) -> Iterator[str]:
+    def _work(self, built: _Built) -> Iterator[str]:
+        supply = built.supply
         opened = supply.open_first(self._stop)
         for precision, finding in supply.status.cache.items():
             if finding != HIT:
@@ -86,46 +81,90 @@ class Build:
         if opened is None:
             return
         serving, first = opened
-        yield from self._loaded(first)
+        yield from self._loaded(built, first)
         supply.serves(serving)
         for better in supply.improvements():
             engine = supply.load_better(better)
             if engine is not None:
-                yield from self._loaded(engine)
+                yield from self._loaded(built, engine)
                 supply.serves(better.precision)
 
-    def _loaded(self, engine: Engine) -> Iterator[str]:
+    def _work_for_priority(self, shared: EngineSupply) -> Iterator[str]:
+        yield "priority  an engine for these frames alone, one at a time"
+        supply = shared.for_priority(self._on_status)
+        self._priority = _Built(supply)
+        try:
+            yield from self._work(self._priority)
+        except EdgeError as error:
+            supply.fails(f"priority frames go on through the shared engine: {error}")
+
+    def _loaded(self, built: _Built, engine: Engine) -> Iterator[str]:
         """Says of an engine that it can serve; loading was the proof."""
         with contextlib.closing(engine):
-            info = self._served = engine.info
+            info = built.served = engine.info
+            built.in_flight = engine.in_flight
         self._progress.clear()
         yield (
             f"engine    {info.precision} on {info.backend} {info.version} ({info.device}), "
-            f"up to {info.max_batch} frames at once"
+            f"up to {info.max_batch} {'frames' if info.max_batch > 1 else 'frame'} at once"
         )
 
-    def _conclusion(self, supply: EngineSupply) -> Iterator[str]:
+    def _conclusion(self, shared: _Built) -> Iterator[str]:
         if self._stop.is_set():
             yield "interrupted: what was finished is kept"
             return
-        for report in supply.reports.values():
-            yield from report.lines()
-        must_change = isinstance(supply.failure, ConfigError)
-        if self._status is not None and self._status.message and not must_change:
-            yield f"but       {self._status.message}"
-        if self._served is not None:
+        failure = shared.supply.failure
+        must_change = isinstance(failure, ConfigError)
+        yield from shared.findings(is_told=must_change)
+        if self._priority is not None:
+            yield from self._priority.findings(is_told=False)
+            if self._priority.served is not None:
+                yield f"priority  {self._priority.served.precision} serves these frames"
+        if shared.served is not None:
             took_s = time.monotonic() - self._began_s
             folder = self._config.device.state_dir / STORE_NAME
-            yield f"serves    {self._served.precision}, after {took_s:.0f} s; engines in {folder}"
-        if supply.failure is not None and must_change:
-            raise supply.failure
+            yield f"serves    {shared.served.precision}, after {took_s:.0f} s; engines in {folder}"
+        if failure is not None and must_change:
+            raise failure
 
     def _on_status(self, status: EngineStatus) -> None:
-        self._status = status
         if status.progress is None or status.state is EngineState.SERVING:
             self._progress.clear()
         else:
             self._progress.show(progress_text(status))
+
+
+_NOTHING: Dict[str, Any] = {"wanted": None, "serves": None, "cache": {}, "gate": {}, "message": ""}
+
+
+class _Built:
+    """What came of a supply; `served` is the engine that was loaded last."""
+
+    def __init__(self, supply: EngineSupply) -> None:
+        self.supply = supply
+        self.served: Optional[EngineInfo] = None
+        self.in_flight = 1
+
+    def summary(self) -> Dict[str, Any]:
+        """All of it for the JSON object."""
+        status = self.supply.status
+        return {
+            "wanted": status.wanted.value,
+            "serves": None if self.served is None else vars(self.served),
+            "cache": {precision.value: why for precision, why in status.cache.items()},
+            "gate": {
+                precision.value: report.model_dump(mode="json", by_alias=True)
+                for precision, report in self.supply.reports.items()
+            },
+            "message": status.message,
+        }
+
+    def findings(self, *, is_told: bool) -> Iterator[str]:
+        """What the gate said, and what went wrong unless it `is_told` as an error."""
+        for report in self.supply.reports.values():
+            yield from report.lines()
+        if self.supply.status.message and not is_told:
+            yield f"but       {self.supply.status.message}"
 
 
 class ProgressLine:

@@ -12,19 +12,20 @@ from typing import Iterator, Sequence
 
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
-from edge.building.supply import HIT, open_supply
+from edge.building.supply import HIT, EngineSupply, open_supply
 from edge.capture import open_source
 from edge.clock import SystemClock
 from edge.config.camera_uri import MediaSpec
 from edge.config.combinations import idle_keys
-from edge.config.schema import CameraConfig, Config
-from edge.errors import CaptureError, EdgeError
+from edge.config.schema import CameraConfig, Config, Precision
+from edge.engines import needs_priority_engine
+from edge.errors import CaptureError, EdgeError, EngineOutOfMemory
 from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
 from edge.inference.chunks import affordable_rows, batch_cap
 from edge.line import effective_target, render_scene
 from edge.postprocess.postprocess import Postprocessor
-from edge.records import DeployedGraph, EngineInfo
+from edge.records import DeployedGraph, EngineInfo, EngineStatus
 
 _BROKER_TIMEOUT_S = 2.0
 _NAMES_SHOWN = 12
@@ -79,15 +80,21 @@ class Checker:
         plan = BuildPlan.of(self._config, read_machine().module)
         supply = open_supply(plan, graph, lambda status: None, SystemClock(), threading.Event())
         with contextlib.closing(supply):
-            opened = supply.open_ready()
-            for precision, finding in supply.status.cache.items():
-                if finding != HIT:
-                    yield f"engine   {precision.value} is not there: {finding}; see `edge build`"
+            try:
+                opened = supply.open_ready()
+            except EngineOutOfMemory as error:
+                yield f"engine   {error} (the daemon would go on with fewer frames at once)"
+                return
+            yield from _absent("engine   ", supply.status)
+            if supply.status.message:
+                yield f"warning  {supply.status.message}"
             if opened is None:
                 return
             with contextlib.closing(opened[1]) as engine:
                 info, in_flight = engine.info, engine.in_flight
-        yield f"engine   {info.precision} on {info.backend} {info.version} ({info.device})"
+            yield f"engine   {info.precision} on {info.backend} {info.version} ({info.device})"
+            if needs_priority_engine(self._config, in_flight):
+                yield from _priority_engine(supply, opened[0])
         yield from self._batches(graph, info, in_flight)
 
     def _batches(self, graph: DeployedGraph, engine: EngineInfo, in_flight: int) -> Iterator[str]:
@@ -134,6 +141,21 @@ class Checker:
     def _fault(self, line: str) -> str:
         self.faults += 1
         return f"! {line}"
+
+
+def _priority_engine(shared: EngineSupply, serving: Precision) -> Iterator[str]:
+    shared.serves(serving)
+    supply = shared.for_priority(lambda status: None)
+    ready = supply.ready()
+    yield from _absent("priority ", supply.status)
+    if ready is not None:
+        yield f"priority {ready.precision.value}, an engine for these frames alone"
+
+
+def _absent(title: str, status: EngineStatus) -> Iterator[str]:
+    for precision, finding in status.cache.items():
+        if finding != HIT:
+            yield f"{title}{precision.value} is not there: {finding}; see `edge build`"
 
 
 def _listed(names: Sequence[str]) -> str:

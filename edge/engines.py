@@ -1,24 +1,39 @@
-"""Which engine serves the daemon: one at the start, better ones while frames flow.
+"""Which engines serve the daemon: one at the start, better ones while frames flow.
 
 Part of the composition root, with `app.py`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from typing import Callable, Optional
 
 from edge.batching.ring import Allocate
+from edge.building.engine_news import OnStatus
 from edge.building.plan import BuildPlan
-from edge.building.supply import EngineSupply, OnStatus, open_supply
+from edge.building.supply import EngineSupply, open_supply
 from edge.clock import Clock
 from edge.config.schema import Config, Precision
+from edge.errors import EdgeError
 from edge.inference.engine import Engine
-from edge.records import DeployedGraph
+from edge.records import DeployedGraph, EngineStatus
 from edge.threads import OnFailure, SupervisedThread
 
 log = logging.getLogger(__name__)
+
+HandOver = Callable[[Engine], None]
+"""Lets an engine serve from the next batch on, and closes it in the end."""
+
+
+def needs_priority_engine(config: Config, in_flight: int) -> bool:
+    """True where priority frames are to have an engine of their own beside the shared one.
+
+    On a device, that is: on a CPU, which does one batch at a time, both would share its cores.
+    """
+    has_priority = any(camera.enabled and camera.priority for camera in config.cameras)
+    return has_priority and in_flight > 1
 
 
 class Engines:
@@ -36,11 +51,15 @@ class Engines:
         clock: Clock,
         stop: threading.Event,
     ) -> None:
-        plan = BuildPlan.of(config, module)
-        self._supply: EngineSupply = open_supply(plan, graph, on_status, clock, stop)
+        self._config = config
+        self._on_status = on_status
         self._stop = stop
         self._thread: Optional[SupervisedThread] = None
         self._serving: Optional[Precision] = None
+        self._in_flight = 1
+        self._priority: Optional[EngineStatus] = None
+        plan = BuildPlan.of(config, module)
+        self._supply: EngineSupply = open_supply(plan, graph, self._tell, clock, stop)
 
     def first(self) -> Optional[Engine]:
         """The engine to start with, built if need be; None where told to stop meanwhile."""
@@ -48,6 +67,7 @@ class Engines:
         if opened is None:
             return None
         self._serving, engine = opened
+        self._in_flight = engine.in_flight
         return engine
 
     @property
@@ -55,21 +75,18 @@ class Engines:
         """Makes the memory that frames are drawn into; it ends with `close`."""
         return self._supply.allocate
 
-    def improve(self, exchange: Callable[[Engine], None], on_failure: OnFailure) -> None:
-        """Says what serves, and in a thread of its own makes what should serve instead."""
+    def improve(self, exchange: HandOver, serve_priority: HandOver, on_failure: OnFailure) -> None:
+        """Says what serves, and in a thread of its own makes what should serve instead.
+
+        Then, where it pays, what should serve priority frames alone.
+        """
         if self._serving is not None:
             self._supply.serves(self._serving)
 
         def work() -> None:
-            for supplied in self._supply.improvements():
-                if self._stop.is_set():
-                    return
-                engine = self._supply.load_better(supplied)
-                if engine is None:
-                    continue
-                exchange(engine)
-                self._supply.serves(supplied.precision)
-                log.info("%s serves from here on", supplied.precision.value)
+            self._improve(self._supply, exchange)
+            if needs_priority_engine(self._config, self._in_flight):
+                self._make_priority(serve_priority)
 
         self._thread = SupervisedThread("engines", work, on_failure)
         self._thread.start()
@@ -84,3 +101,39 @@ class Engines:
             return False
         self._supply.close()
         return True
+
+    def _improve(self, supply: EngineSupply, hand_over: HandOver) -> None:
+        for supplied in supply.improvements():
+            if self._stop.is_set():
+                return
+            engine = supply.load_better(supplied)
+            if engine is not None:
+                self._serve(supply, supplied.precision, engine, hand_over)
+
+    def _make_priority(self, hand_over: HandOver) -> None:
+        if self._stop.is_set():
+            return
+        supply = self._supply.for_priority(self._tell_priority)
+        try:
+            opened = supply.open_first(self._stop)
+        except EdgeError as error:
+            supply.fails(f"priority frames go on through the shared engine: {error}")
+            return
+        if opened is not None:
+            self._serve(supply, *opened, hand_over)
+            self._improve(supply, hand_over)
+
+    def _serve(
+        self, supply: EngineSupply, precision: Precision, engine: Engine, hand_over: HandOver
+    ) -> None:
+        hand_over(engine)
+        supply.serves(precision)
+        whose = "priority frames" if supply is not self._supply else "all frames"
+        log.info("%s serves %s from here on", precision.value, whose)
+
+    def _tell(self, status: EngineStatus) -> None:
+        self._on_status(dataclasses.replace(status, priority=self._priority))
+
+    def _tell_priority(self, status: EngineStatus) -> None:
+        self._priority = status
+        self._tell(self._supply.status)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
-from typing import Callable
+from queue import SimpleQueue
+from typing import Any, Callable, Optional, Tuple, TypeVar
 
 log = logging.getLogger(__name__)
 
+
+_T = TypeVar("_T")
+_Answer = Tuple[Any, Optional[BaseException]]
 
 OnFailure = Callable[[str, BaseException], None]
 """Is told the name of a thread that died and why."""
@@ -61,3 +65,39 @@ class SupervisedThread:
         except BaseException as error:  # a thread's top: report it, stop the app
             log.critical("thread %s died: %s", self.name, error, exc_info=True)
             self._on_failure(self.name, error)
+
+
+class CallThread:
+    """Does what it is asked for in a daemon thread of its own, one thing after the other.
+
+    For libraries that keep something for every thread that calls them.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._asked: SimpleQueue[Optional[Tuple[Callable[[], Any], SimpleQueue[_Answer]]]]
+        self._asked = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Waits until `work` is done there; gives its result, or raises what it raised."""
+        answer: SimpleQueue[_Answer] = SimpleQueue()
+        self._asked.put((work, answer))
+        result, error = answer.get()
+        if error is not None:
+            raise error
+        given: _T = result
+        return given
+
+    def close(self) -> None:
+        """Ends the thread once all it was asked for is done; it may be called again."""
+        self._asked.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        for work, answer in iter(self._asked.get, None):
+            try:
+                answer.put((work(), None))
+            except BaseException as error:  # noqa: BLE001 - a thread's top: it goes to who asked
+                answer.put((None, error))
+            del work, answer  # or they would live until the next is asked for

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import yaml
 
+from edge.bench.command import Bench
+from edge.bench.trial import Trial
+from edge.building.onnxruntime_toolchain import OnnxRuntimeToolchain
 from edge.building.tune import Timing, timing
 from edge.cli import main
+from edge.config.load import load
+from edge.config.schema import Precision
 from edge.demo.show import ASSETS
 from edge.errors import EngineError, EngineOutOfMemory
 from edge.geometry import Image
+from edge.inference.engine import Done, Pending
 from edge.inference.onnxruntime import OnnxRuntimeEngine
+from edge.records import StageTimes
 from tests.building.tiny_detectors import TinyDetector
 
 SIZES = [1, 2, 4, 8, 16, 32, 64]
@@ -38,7 +47,8 @@ def write(folder: Path, **changes: Any) -> Path:
 
 
 def bench(config: Path, *options: str) -> int:
-    return main(["bench", "-c", str(config), "--seconds", "0.05", *options])
+    cameras = [] if "--cameras" in options else ["--cameras", "0"]
+    return main(["bench", "-c", str(config), "--seconds", "0.05", *cameras, *options])
 
 
 @pytest.fixture
@@ -75,8 +85,108 @@ def test_the_table_alone_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     assert table_sizes(seen.out) == SIZES
     for expected in ("tiny, input 64x48", "onnxruntime", "up to 8 frames", "knee "):
         assert expected in seen.out
+    assert "overlapped/s" not in seen.out  # a processor has one way to run
+    assert "synthetic" not in seen.out
     assert seen.err == ""
     assert not (tmp_path / "state").exists()
+
+
+def test_the_cameras_come_after_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(write(tmp_path), "--cameras", "2", "--seconds", "1") == 0
+    seen = capsys.readouterr()
+    assert seen.out.index("knee ") < seen.out.index("cameras   2 synthetic ones of 1280x720")
+    assert "frames/s end to end" in seen.out
+    assert seen.err == ""
+
+
+def test_what_was_measured_and_where_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench(write(tmp_path), "--cameras", "1", "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["end_to_end"]["cameras"] == 1
+    assert summary["end_to_end"]["throughput_fps"] >= 0
+    assert set(summary["board"]) == {
+        "module", "l4t", "jetpack", "power_mode", "cpu", "cpu_clocks", "gpu_clocks",
+    }  # fmt: skip
+    assert summary["card"] is None  # a processor's engine leaves it alone
+
+
+def test_a_stop_while_the_cameras_run_keeps_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Trial, seconds: float, stop: threading.Event, load: object) -> None:
+        stop.set()
+
+    monkeypatch.setattr(Trial, "run", run)
+    command = Bench(load(write(tmp_path), {}), 0.05, 2)
+    lines = list(command.measure(threading.Event()))
+    assert lines[-1] == "interrupted: nothing is told of the cameras"
+    assert any(line.startswith("knee ") for line in lines)
+    assert command.chosen is not None
+    assert command.summary()["end_to_end"] is None
+
+
+class Device(OnnxRuntimeEngine):
+    """The real network, as if it ran on a device."""
+
+    in_flight = 2
+    every = 0
+    stage_times: Tuple[StageTimes, ...] = ()
+
+    def launch(self, frames: Image) -> Pending:
+        if self.every == 1:
+            self.stage_times = (*self.stage_times[-200:], StageTimes(len(frames), 0.5, 2.0, 0.25))
+        return Done(self.infer(frames))
+
+    def compute_alone(self, rows: int, batches: int) -> None:
+        width, height = self.input_wh
+        for _ in range(batches):
+            self.infer(np.zeros((rows, height, width, 3), np.uint8))
+
+    def time_every(self, batches: int) -> None:
+        self.every = batches
+
+
+@pytest.fixture
+def on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_device(self: OnnxRuntimeToolchain, data: bytes, precision: Precision) -> Device:
+        graph = replace(self._graph, onnx_bytes=data, precision=precision)
+        return Device(graph, self._config)
+
+    monkeypatch.setattr(OnnxRuntimeToolchain, "load", open_device)
+
+
+@pytest.mark.usefixtures("on_a_device")
+def test_a_device_is_measured_in_every_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "plot.svg"
+    assert bench(write(tmp_path), "--cameras", "1", "--plot", str(plot)) == 0
+    seen = capsys.readouterr()
+    for expected in ("overlapped/s  serial/s", "ways      overlapped", "cameras   1 synthetic"):
+        assert expected in seen.out
+    assert seen.err == ""
+    for way in ("overlapped", "serial", "compute alone"):
+        assert f">{way}</text>" in plot.read_text("utf-8")
+
+
+@pytest.mark.usefixtures("on_a_device")
+def test_every_way_of_a_device_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(write(tmp_path), "--json", "--tune") == 0
+    summary = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "state/tuning.json").read_text("utf-8"))
+    assert summary["end_to_end"] is None
+    assert [row["batch"] for row in summary["rows"]] == SIZES
+    for row in summary["rows"]:
+        assert min(row[key] for key in ("serial_fps", "compute_alone_fps")) > 0
+        assert row["throughput_fps"] > 0
+        assert row["overlap_over_serial"] > 0
+        stages = [row[f"{stage}_ms"] for stage in ("upload", "compute", "download")]
+        assert stages == [0.5 * row["calls"], 2.0 * row["calls"], 0.25 * row["calls"]]
+    assert written["table"] == summary["rows"]
 
 
 def test_tuning_writes_the_choice_and_a_plot(
@@ -216,13 +326,23 @@ def test_a_knee_among_noise_is_said_to_be_doubtful(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def timing_of(batch: int, durations_ns: Sequence[int]) -> Timing:
+    def timing_of(batch: int, durations_ns: Sequence[int], periods_ns: None) -> Timing:
         return replace(timing(batch, durations_ns), noise=noise)
 
-    monkeypatch.setattr("edge.building.tune.timing", timing_of)
+    monkeypatch.setattr("edge.building.climb.timing", timing_of)
     assert bench(write(tmp_path)) == 0
     said = "doubtful  the throughputs it was chosen by are known to +/- 18 % only"
     assert (said in capsys.readouterr().out) is (noise > 0.05)
+
+
+@pytest.mark.parametrize("cameras", ["-1", "65", "four", "1.5", ""])
+def test_cameras_are_a_whole_number_up_to_64(
+    cameras: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        bench(write(tmp_path), "--cameras", cameras)
+    assert ended.value.code == 2
+    assert "must be 0 to 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon", "86401", "1e12"])

@@ -19,7 +19,6 @@ from edge.config.schema import Config, Precision
 from edge.engines import Engines
 from edge.errors import BuildError, CudaError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
-from edge.inference.engine import Engine
 from edge.records import DeployedGraph, EngineInfo, EngineState, EngineStatus, OnProgress
 from edge.records import Preprocessing as Spec
 from tests.building.test_supply import Workshop, engine, supply
@@ -39,7 +38,8 @@ class Loaded:
 
     input_wh = (8, 8)
 
-    def __init__(self, precision: Precision) -> None:
+    def __init__(self, precision: Precision, in_flight: int = 1) -> None:
+        self.in_flight = in_flight
         self.info = EngineInfo("script", "1", "test", precision.value, 8)
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
@@ -65,6 +65,7 @@ class LoadingWorkshop(Workshop):
         self.mends = False  # what is made anew can be loaded
         self.stop = threading.Event()
         self.loaded: List[Precision] = []
+        self.in_flight = 1
         self.is_closed = False
 
     def run(self, task: Task, precision: Precision, on_progress: OnProgress) -> bool:
@@ -79,8 +80,9 @@ class LoadingWorkshop(Workshop):
     def load(self, data: bytes, precision: Precision) -> Loaded:
         if precision in self.cannot_load:
             raise self.cannot_load[precision]
+        super().load(data, precision)
         self.loaded.append(precision)
-        return Loaded(precision)
+        return Loaded(precision, self.in_flight)
 
     def close(self) -> None:
         self.is_closed = True
@@ -90,19 +92,23 @@ class Bench:
     """Engines of a workshop, and whatever they tell and exchange."""
 
     def __init__(
-        self, workshop: LoadingWorkshop, monkeypatch: pytest.MonkeyPatch, wanted: Precision = INT8
+        self,
+        workshop: LoadingWorkshop,
+        monkeypatch: pytest.MonkeyPatch,
+        wanted: Precision = INT8,
+        *cameras: Dict[str, Any],
     ) -> None:
         self.told: List[EngineStatus] = []
         self.exchanged: List[str] = []
+        self.for_priority: List[str] = []
         self.failures: List[str] = []
 
         def open_scripted(*arguments: Any) -> EngineSupply:
+            on_status = arguments[2]
             return EngineSupply(
-                workshop,  # type: ignore[arg-type]  # a script in a Maker's place
-                workshop,  # type: ignore[arg-type]  # and in a Toolchain's
+                workshop,  # type: ignore[arg-type]  # a script in its place
                 wanted,
-                workshop.run,
-                self.told.append,
+                on_status,
                 ManualClock(),
             )
 
@@ -111,7 +117,7 @@ class Bench:
             {
                 "model": {"path": Path("parts.onnx")},
                 "engine": {"backend": "onnxruntime"},
-                "cameras": [{"name": "a", "uri": "synthetic://1"}],
+                "cameras": [{"name": "a", "uri": "synthetic://1"}, *cameras],
             }
         )
         clock = ManualClock()
@@ -119,11 +125,12 @@ class Bench:
 
     def improve(self) -> None:
         """Lets the improvements come to their end."""
-        self.engines.improve(self._exchange, lambda name, error: self.failures.append(repr(error)))
+        self.engines.improve(
+            lambda better: self.exchanged.append(better.info.precision),
+            lambda better: self.for_priority.append(better.info.precision),
+            lambda name, error: self.failures.append(repr(error)),
+        )
         assert self.engines.stop(HANG_S)
-
-    def _exchange(self, better: Engine) -> None:
-        self.exchanged.append(better.info.precision)
 
 
 def test_what_is_better_takes_over_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,20 +162,28 @@ def test_an_improvement_that_cannot_be_loaded_leaves_what_serves(
     assert (bench.exchanged, bench.failures) == ([], [])
     last = bench.told[-1]
     assert (last.state, last.serving) == (EngineState.SERVING, FP16)
-    assert last.message == f"the int8 engine cannot serve: {error}"
+    assert last.message.startswith(f"the int8 engine cannot serve: {error}")
     assert bench.engines.close(HANG_S)
 
 
-@pytest.mark.parametrize(
-    "error", [EngineOutOfMemory("no room"), CudaError("CUDA_ERROR_UNKNOWN", "cuCtxCreate")]
-)
 def test_a_first_engine_that_the_device_cannot_take_is_the_callers(
-    monkeypatch: pytest.MonkeyPatch, error: EngineError
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    error = CudaError("CUDA_ERROR_UNKNOWN", "cuCtxCreate")
     workshop = LoadingWorkshop(GOOD16, {}, {FP16: error})
-    with pytest.raises(type(error)):
+    with pytest.raises(CudaError):
         Bench(workshop, monkeypatch, FP16).engines.first()
     assert workshop.tasks == []  # a new one would fare no better
+
+
+def test_a_first_engine_without_room_is_made_for_fewer_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workshop = LoadingWorkshop(GOOD16, MAKES_FP16)
+    workshop.fits = 2
+    first = Bench(workshop, monkeypatch, FP16).engines.first()
+    assert first is not None
+    assert workshop.tasks == [(Task.MAKE_FLOAT, FP16)] * 2  # of 4 and of 2 frames
 
 
 @pytest.mark.parametrize(
@@ -281,7 +296,7 @@ def test_the_device_is_kept_while_an_improvement_is_still_made(
     monkeypatch.setattr(workshop, "run", held)
     bench = Bench(workshop, monkeypatch)
     assert bench.engines.first() is not None
-    bench.engines.improve(lambda better: None, lambda name, error: None)
+    bench.engines.improve(lambda better: None, lambda better: None, lambda name, error: None)
     assert not bench.engines.stop(0.01)
     assert not bench.engines.close(0.01)
     assert not workshop.is_closed
@@ -296,3 +311,110 @@ def test_a_fault_of_the_program_stops_the_daemon(monkeypatch: pytest.MonkeyPatch
     assert bench.engines.first() is not None
     bench.improve()
     assert bench.failures == ["KeyError('bug')"]
+
+
+# --- priority frames ------------------------------------------------------------------------------
+
+PRIORITY = {"name": "p", "uri": "synthetic://2", "priority": True}
+
+
+class PriorityBench(Bench):
+    """A device with a shared INT8 engine, and a workshop for the priority cameras' own."""
+
+    def __init__(
+        self, own: LoadingWorkshop, monkeypatch: pytest.MonkeyPatch, **camera: Any
+    ) -> None:
+        shared = LoadingWorkshop({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+        shared.in_flight = own.in_flight = 2
+        shared.priority = own
+        self.shared = shared
+        super().__init__(shared, monkeypatch, INT8, {**PRIORITY, **camera})
+        own.stop = shared.stop
+
+
+def test_priority_frames_get_fp16_first_and_then_int8(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {**MAKES_FP16, (Task.JUDGE_FLOAT, FP16): GOOD16, **MAKES_INT8}
+    own = LoadingWorkshop({}, made)
+    bench = PriorityBench(own, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.exchanged, bench.for_priority, bench.failures) == ([], ["fp16", "int8"], [])
+    last = bench.told[-1]
+    assert last.priority is not None
+    assert (last.state, last.serving, last.message) == (EngineState.SERVING, INT8, "")
+    assert (last.priority.state, last.priority.serving) == (EngineState.SERVING, INT8)
+    assert bench.engines.close(HANG_S)
+    assert (bench.shared.is_closed, own.is_closed) == (
+        True,
+        False,
+    )  # the device is the shared one's
+
+
+def test_the_shared_engine_is_improved_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: List[str] = []
+    own = LoadingWorkshop(GOOD16, MAKES_INT8)
+    bench = PriorityBench(own, monkeypatch)
+    bench.shared.stored = dict(GOOD16)
+    bench.shared.made = MAKES_INT8
+    assert bench.engines.first() is not None
+    bench.engines.improve(
+        lambda better: order.append("shared " + better.info.precision),
+        lambda better: order.append("priority " + better.info.precision),
+        lambda name, error: order.append(repr(error)),
+    )
+    assert bench.engines.stop(HANG_S)
+    assert order == ["shared int8", "priority fp16", "priority int8"]
+
+
+@pytest.mark.parametrize(
+    ("camera", "in_flight"),
+    [({}, 1), ({"priority": False}, 2), ({"enabled": False}, 2)],
+    ids=["on a CPU", "no priority camera", "disabled"],
+)
+def test_where_it_would_not_help_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, camera: Dict[str, Any], in_flight: int
+) -> None:
+    own = LoadingWorkshop(GOOD16, {})
+    bench = PriorityBench(own, monkeypatch, **camera)
+    bench.shared.in_flight = in_flight
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.for_priority, own.loaded, bench.failures) == ([], [], [])
+    assert bench.told[-1].priority is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        LoadingWorkshop({}, {(Task.MAKE_FLOAT, FP16): BuildError("no such operator")}),
+        LoadingWorkshop(GOOD16, {}, {FP16: CudaError("CUDA_ERROR_UNKNOWN", "cuModuleLoad")}),
+        LoadingWorkshop(GOOD16, {}, {FP16: EngineOutOfMemory("no room for a second engine")}),
+    ],
+    ids=["cannot be made", "cannot be loaded", "no room"],
+)
+def test_without_it_priority_frames_share_the_other_engine(
+    monkeypatch: pytest.MonkeyPatch, own: LoadingWorkshop
+) -> None:
+    own.max_batch = 1
+    bench = PriorityBench(own, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.for_priority, bench.failures) == ([], [])
+    last = bench.told[-1]
+    assert last.priority is not None
+    assert (last.state, last.serving, last.message) == (EngineState.SERVING, INT8, "")
+    assert last.priority.state is EngineState.FAILED
+    assert last.priority.message.startswith("priority frames go on through the shared engine: ")
+
+
+@pytest.mark.parametrize("made", [{(Task.MAKE_FLOAT, FP16): None}, MAKES_FP16], ids=str)
+def test_a_stop_during_its_build_ends_it(
+    monkeypatch: pytest.MonkeyPatch, made: Mapping[Tuple[Task, Precision], Outcome]
+) -> None:
+    own = LoadingWorkshop({}, made, stop_at=Task.MAKE_FLOAT)
+    bench = PriorityBench(own, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.for_priority, own.loaded, bench.failures) == ([], [], [])
+    assert own.tasks == [(Task.MAKE_FLOAT, FP16)]
+    assert bench.engines.close(HANG_S)

@@ -13,7 +13,7 @@ from typing import IO, Iterator, Optional
 from pydantic import ValidationError
 
 from edge.building.worker import Job, Message
-from edge.errors import BuildError, ConfigError
+from edge.errors import BuildError, ConfigError, EdgeError, EngineOutOfMemory
 from edge.records import BuildProgress, OnProgress
 
 _POLL_S = 0.1
@@ -28,8 +28,8 @@ def run_job(
 ) -> bool:
     """Runs a job to its end; False where `stop` ended it.
 
-    Raises ConfigError or BuildError: what the job said, or what became of its process, which is
-    killed where it says nothing for `silence_s`.
+    Raises ConfigError, EngineOutOfMemory or BuildError: what the job said, or what became of its
+    process, which is killed where it says nothing for `silence_s`.
     """
     watch = _Watch(stop, silence_s)
     with subprocess.Popen(
@@ -53,7 +53,7 @@ def run_job(
     if last is None:
         raise BuildError(_obituary(process.returncode))
     if last.is_error:
-        raise (ConfigError if last.is_config_error else BuildError)(last.text)
+        raise _error(last)
     return True
 
 
@@ -120,6 +120,12 @@ def _messages(lines: IO[str]) -> Iterator[Message]:
             yield Message.model_validate_json(line)
         except ValidationError:
             return  # killed in the middle of a line
+
+
+def _error(last: Message) -> EdgeError:
+    if last.is_config_error:
+        return ConfigError(last.text)
+    return EngineOutOfMemory(last.text) if last.is_out_of_memory else BuildError(last.text)
 
 
 def _obituary(code: int) -> str:

@@ -17,6 +17,7 @@ from edge.building.fingerprint import Fingerprint
 from edge.building.gate_report import GateReport
 from edge.building.kept_file import parse_kept, read_kept
 from edge.errors import ConfigError
+from edge.records import Lane
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Miss:
 
 
 class EngineStore:
-    """A folder with one engine per backend and precision, and a manifest beside it.
+    """A folder with one engine per backend, lane and precision, and a manifest beside it.
 
     A refusal by the gate has a manifest of its own: the last good engine stays.
     """
@@ -110,7 +111,7 @@ class EngineStore:
         *,
         head_in_float: bool = False,
     ) -> Manifest:
-        """Replaces the engine of this backend and precision; ConfigError where it cannot.
+        """Replaces the engine of this backend, lane and precision; ConfigError where it cannot.
 
         The old one stays until the new one is whole on the disk. Without `data` it is the gate's
         refusal that is kept.
@@ -193,7 +194,11 @@ def _read_manifest(path: Path) -> Manifest:
 
 
 def _slot(fingerprint: Fingerprint) -> str:
-    return f"{fingerprint.backend.name}-{fingerprint.precision.value}"
+    backend = fingerprint.backend
+    parts = [backend.name, fingerprint.precision.value]
+    if backend.lane is not Lane.BATCH:
+        parts.insert(1, backend.lane.value)
+    return "-".join(parts)
 
 
 def _lock(file: IO[str], how: int) -> bool:

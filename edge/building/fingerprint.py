@@ -8,7 +8,7 @@ from typing import Any, List, Optional, Tuple
 from pydantic import BaseModel, ConfigDict
 
 from edge.config.schema import CalibrationMethod, Precision, TacticSource
-from edge.records import DeployedGraph
+from edge.records import DeployedGraph, Lane
 
 
 class Key(BaseModel):
@@ -55,7 +55,10 @@ class CalibrationKey(Key):
 
 
 class BackendKey(Key):
-    """What built the engine, and for which device; its files serve nowhere else."""
+    """What built the engine, and for which device; its files serve nowhere else.
+
+    `lane` is whose frames it is for, where that makes it another engine.
+    """
 
     name: str
     version: str
@@ -66,6 +69,7 @@ class BackendKey(Key):
     dla_core: Optional[int] = None
     sparse_weights: bool = False
     tactic_sources: Optional[Tuple[TacticSource, ...]] = None
+    lane: Lane = Lane.BATCH
 
 
 RECIPE = 1

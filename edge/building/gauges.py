@@ -7,7 +7,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Mapping, Protocol
 
 BYTES_PER_MIB = float(2**20)
 _KIB_PER_MIB = 1024.0
@@ -33,6 +33,13 @@ class Gauges(Protocol):
 
     def available_mb(self) -> float:
         """The MiB that the machine can still give; infinite where it does not say."""
+
+
+class LoadGauge(Protocol):
+    """What records how busy the machine is, on the clock of `Gauges.monotonic_ns`."""
+
+    def mean(self, start_ns: int, end_ns: int) -> Mapping[str, float]:
+        """`gpu_utilization` 0..1 and `power_w` between two moments; absent where unknown."""
 
 
 class ProcessGauges:

@@ -26,7 +26,7 @@ from edge.config.schema import (
     Precision,
 )
 from edge.errors import BuildError, ConfigError
-from edge.records import DeployedGraph, OnProgress
+from edge.records import DeployedGraph, Lane, OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,11 @@ class Maker:
         self._store = store
         self._calibration = calibration
         self._gate = gate
+
+    @property
+    def graph_key(self) -> GraphKey:
+        """The network's place in a fingerprint."""
+        return self._graph_key
 
     @property
     def has_evidence(self) -> bool:
@@ -211,7 +216,11 @@ class Maker:
 
     def _verdict(self, trial: Trial, expected: Predictions, built: Built) -> GateReport:
         found = self._predictions(built, trial)
-        folder = self._store.folder / f"gate-{built.precision.value}"
+        is_shared = self._toolchain.key.lane is Lane.BATCH
+        kind = (
+            built.precision.value if is_shared else f"{Lane.PRIORITY.value}-{built.precision.value}"
+        )
+        folder = self._store.folder / f"gate-{kind}"
         try:
             write_pictures(folder, trial.hold_out, (expected, found), self._graph.class_names)
         except BuildError as error:

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple, Union
+from dataclasses import dataclass
+from typing import Callable, Dict, Iterator, Mapping, Optional, Set, Tuple, Union
 
-from edge.building.build_process import run_job
+from edge.building.batch_limit import LimitFile
+from edge.building.engine_news import EngineNews, OnStatus
 from edge.building.engine_store import Hit, Miss
 from edge.building.gate_report import GateReport, Verdict
 from edge.building.make import Maker
 from edge.building.plan import BuildPlan
 from edge.building.toolchain import Toolchain, wanted_precision
-from edge.building.worker import Job, Task
-from edge.clock import NS_PER_S, Clock
+from edge.building.worker import Task
+from edge.building.workshop import Workshop
+from edge.clock import Clock
 from edge.config.schema import Precision
 from edge.errors import BuildError, CudaError, EdgeError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.engine import Engine
-from edge.records import (
-    BuildProgress,
-    DeployedGraph,
-    EngineState,
-    EngineStatus,
-    GateOutcome,
-    OnProgress,
-)
+from edge.records import DeployedGraph, EngineState, EngineStatus
 
 log = logging.getLogger(__name__)
 
-RunTask = Callable[[Task, Precision, OnProgress], bool]
-"""Does a task in a process of its own; False where that was told to stop."""
-
-OnStatus = Callable[[EngineStatus], None]
-"""Told which engine serves and which is made; must return at once."""
-
 HIT = "hit"
 """What `EngineStatus.cache` says of an engine that is used again."""
-
-# Progress is told this often at most, a change of phase at once.
-_PROGRESS_NS = NS_PER_S
-
-# Before this share is done its speed says nothing.
-_ENOUGH_FOR_ETA = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,38 +40,50 @@ class Supplied:
 class EngineSupply:
     """Finds or makes engines of one graph, and tells `on_status` all about it.
 
-    `first` gives what can serve soonest; `improvements` what should take over from it. `reports`
-    are the gate's, of the engines that were looked at; `failure` is what ended the improvements.
+    `first` gives what can serve soonest; `improvements` what should take over from it; `failure`
+    is what ended those. `limits` knows the largest batch that fits into the device's memory.
     """
 
     def __init__(
         self,
-        maker: Maker,
-        toolchain: Toolchain,
+        workshop: Workshop,
         wanted: Precision,
-        run_task: RunTask,
         on_status: OnStatus,
         clock: Clock,
+        limits: Optional[LimitFile] = None,
     ) -> None:
-        self._maker = maker
-        self._toolchain = toolchain
+        self._workshop = workshop
+        # Whatever smaller batches come to: the device is this one's.
+        self._device = workshop.toolchain
         self._wanted = wanted
-        self._run_task = run_task
-        self._on_status = on_status
+        self._limits = limits
         self._clock = clock
-        self._status = EngineStatus(EngineState.LOADING, wanted)
-        self.reports: Dict[Precision, GateReport] = {}
+        self._news = EngineNews(wanted, on_status, clock)
         self.failure: Optional[EdgeError] = None
         self._unloadable: Dict[Precision, str] = {}
         self._made_now: Set[Precision] = set()
-        self._told_ns = 0
-        self._phase_began_ns = 0
-        self._phase_began_at = 0.0
+        limit = None if limits is None else limits.read()
+        if limits is not None and limit is not None:
+            self._workshop = workshop.of_at_most(limit.max_batch)
+            self._news.remark("limit", limits.words(limit))
 
     @property
     def status(self) -> EngineStatus:
         """What was told last."""
-        return self._status
+        return self._news.status
+
+    @property
+    def reports(self) -> Mapping[Precision, GateReport]:
+        """The gate's reports of the engines that were looked at."""
+        return self._news.reports
+
+    @property
+    def _toolchain(self) -> Toolchain:
+        return self._workshop.toolchain
+
+    @property
+    def _maker(self) -> Maker:
+        return self._workshop.maker
 
     def first(self) -> Optional[Supplied]:
         """The best engine on the disk, else the first one, made now; None where told to stop.
@@ -99,7 +94,7 @@ class EngineSupply:
         if ready is not None:
             return ready
         precision = self._float_precision()
-        self._tell(state=EngineState.BUILDING)
+        self._news.tell(state=EngineState.BUILDING)
         if not self._run(Task.MAKE_FLOAT, precision):
             return None
         return Supplied(precision, self._made(precision))
@@ -107,12 +102,20 @@ class EngineSupply:
     def open_first(self, stop: threading.Event) -> Optional[Tuple[Precision, Engine]]:
         """`first`, loaded; what was kept and cannot be loaded is made anew. None on `stop`.
 
+        Where memory runs out, an engine of half the largest batch is found or made, and so on.
         Raises as `first`, and EngineError where even a new engine cannot be loaded.
         """
-        return self._open(self.first, stop)
+        while True:
+            try:
+                return self._open(self.first, stop)
+            except EngineOutOfMemory as error:
+                self._halve(error)
 
     def open_ready(self) -> Optional[Tuple[Precision, Engine]]:
-        """`ready`, loaded; what cannot be loaded is passed over. Raises as `open_first`."""
+        """`ready`, loaded; what cannot be loaded is passed over.
+
+        Raises as `open_first`, and EngineOutOfMemory.
+        """
         return self._open(self.ready, threading.Event())
 
     def _open(
@@ -133,7 +136,23 @@ class EngineSupply:
                 reason = f"cannot be loaded: {error}"
                 log.warning("the %s engine %s", supplied.precision.value, reason)
                 self._unloadable[supplied.precision] = reason
-                self._tell_cache(supplied.precision, reason)
+                self._news.cache(supplied.precision, reason)
+
+    def _halve(self, error: EngineOutOfMemory) -> None:
+        """Goes on with half the largest batch, now and at every start; raises where it cannot."""
+        smaller = self._workshop.halved()
+        if smaller is None:
+            raise EngineOutOfMemory(
+                f"{error}; nor are there engines of smaller batches: free memory, or use a smaller "
+                "network"
+            ) from error
+        log.warning("%s; from here on at most %d frames at once", error, smaller.max_batch)
+        self._workshop = smaller
+        self._unloadable.clear()
+        self._made_now.clear()
+        if self._limits is not None:
+            limit = self._limits.keep(smaller.max_batch, str(error))
+            self._news.remark("limit", self._limits.words(limit))
 
     def ready(self) -> Optional[Supplied]:
         """The best engine that needs no building; None where there is none. Raises ConfigError."""
@@ -155,29 +174,47 @@ class EngineSupply:
         try:
             return self.load(supplied)
         except EdgeError as error:
-            log.error("the %s engine cannot serve: %s", supplied.precision.value, error)
-            self._tell(message=f"the {supplied.precision.value} engine cannot serve: {error}")
+            words = f"the {supplied.precision.value} engine cannot serve: {error}"
+            if isinstance(error, EngineOutOfMemory):
+                # Both are in memory at once until they are exchanged; a start loads only the best.
+                words += "; the next start tries it alone"
+            log.error("%s", words)
+            self._news.remark("improvement", words)
             return None
 
     @property
     def allocate(self) -> Callable[[Tuple[int, int, int, int]], Image]:
         """Makes the memory that the engines read frames from best; it ends with `close`."""
-        return self._toolchain.allocate
+        return self._device.allocate
 
     def close(self) -> None:
         """Lets the device go, once every engine is closed."""
-        self._toolchain.close()
+        self._device.close()
+
+    def for_priority(self, on_status: OnStatus) -> EngineSupply:
+        """The supply of engines for priority frames alone, on the same device.
+
+        They are of what serves here at best: what the gate refused is not tried once more.
+        """
+        wanted = self.status.serving or self._wanted
+        return EngineSupply(self._workshop.for_priority(), wanted, on_status, self._clock)
+
+    def fails(self, words: str) -> None:
+        """Says that no engine will serve, and what that means."""
+        log.warning("%s", words)
+        self._news.remark("failure", words)
+        self._news.tell(state=EngineState.FAILED, progress=None, eta_s=None)
 
     def serves(self, precision: Precision) -> None:
         """Says that an engine was loaded and serves."""
-        self._tell(state=EngineState.SERVING, serving=precision)
+        self._news.tell(state=EngineState.SERVING, serving=precision)
 
     def improvements(self) -> Iterator[Supplied]:
         """Engines that should take over, as they are made and pass.
 
         What goes wrong is told and logged, and what serves goes on.
         """
-        if self._status.serving in (None, Precision.INT8):
+        if self.status.serving in (None, Precision.INT8):
             return
         try:
             yield from self._judge_first()
@@ -185,9 +222,9 @@ class EngineSupply:
         except EdgeError as error:
             log.warning("no better engine: %s", error)
             self.failure = error
-            self._tell(message=str(error))
+            self._news.remark("improvement", str(error))
         finally:
-            self._tell(state=EngineState.SERVING, progress=None, eta_s=None)
+            self._news.tell(state=EngineState.SERVING, progress=None, eta_s=None)
 
     def _judge_first(self) -> Iterator[Supplied]:
         """Checks the first engine, where an exact one can tell and there is evidence."""
@@ -198,13 +235,13 @@ class EngineSupply:
         found = self._find(first)
         gate = found.gate if isinstance(found, Hit) else None
         if gate is not None and self._maker.is_up_to_date(gate):
-            self._tell_gate(first, gate)
+            self._news.gate(first, gate)
             return
         if not self._run(Task.JUDGE_FLOAT, first):
             return
         self._made(first)
         trusted = self._float_precision()
-        if trusted is not self._status.serving:
+        if trusted is not self.status.serving:
             log.warning("by the images at hand %s is to serve", trusted.value)
             yield Supplied(trusted, self._made(trusted))
 
@@ -219,7 +256,7 @@ class EngineSupply:
         if isinstance(found, Miss):
             raise BuildError(f"the int8 engine was made but cannot be used: {found.reason}")
         if found.gate is not None:
-            self._tell_gate(Precision.INT8, found.gate)
+            self._news.gate(Precision.INT8, found.gate)
         if found.data is not None:
             yield Supplied(Precision.INT8, found.data)
 
@@ -251,12 +288,12 @@ class EngineSupply:
     def _look_for(self, precision: Precision) -> Optional[bytes]:
         found = self._find(precision)
         if isinstance(found, Miss):
-            self._tell_cache(precision, found.reason)
+            self._news.cache(precision, found.reason)
             log.info("no %s engine to use again: %s", precision.value, found.reason)
             return None
         if found.gate is not None:
-            self._tell_gate(precision, found.gate)
-        self._tell_cache(precision, HIT if found.data is not None else "refused by the gate")
+            self._news.gate(precision, found.gate)
+        self._news.cache(precision, HIT if found.data is not None else "refused by the gate")
         return found.data
 
     def _made(self, precision: Precision) -> bytes:
@@ -266,67 +303,19 @@ class EngineSupply:
             reason = found.reason if isinstance(found, Miss) else "refused"
             raise BuildError(f"the {precision.value} engine was made but cannot be used: {reason}")
         if found.gate is not None:
-            self._tell_gate(precision, found.gate)
+            self._news.gate(precision, found.gate)
         return found.data
 
-    # --- what is told -------------------------------------------------------------------------
-
     def _run(self, task: Task, precision: Precision) -> bool:
-        if self._status.serving is not None:
-            self._tell(state=EngineState.IMPROVING)
-        is_done = self._run_task(task, precision, self._on_progress)
+        if self.status.serving is not None:
+            self._news.tell(state=EngineState.IMPROVING)
+        is_done = self._workshop.run(task, precision, self._news.progress)
         if is_done and task is not Task.JUDGE_FLOAT:
             made = Precision.INT8 if task is Task.MAKE_INT8 else precision
             self._made_now.add(made)
             self._unloadable.pop(made, None)
-        self._tell(progress=None, eta_s=None)
+        self._news.tell(progress=None, eta_s=None)
         return is_done
-
-    def _on_progress(self, progress: BuildProgress) -> None:
-        now_ns = self._clock.monotonic_ns()
-        before = self._status.progress
-        is_new_phase = before is None or (
-            (before.phase, before.precision) != (progress.phase, progress.precision)
-        )
-        if is_new_phase:
-            self._phase_began_ns = now_ns
-            self._phase_began_at = progress.done or 0.0
-            log.info("%s %s", progress.phase.value, progress.precision.value)
-        elif now_ns - self._told_ns < _PROGRESS_NS:
-            return
-        self._told_ns = now_ns
-        elapsed_s = (now_ns - self._phase_began_ns) / NS_PER_S
-        eta_s = eta(progress.done, self._phase_began_at, elapsed_s)
-        self._tell(progress=progress, eta_s=eta_s)
-
-    def _tell_cache(self, precision: Precision, finding: str) -> None:
-        self._tell(cache={**self._status.cache, precision: finding})
-
-    def _tell_gate(self, precision: Precision, report: GateReport) -> None:
-        outcome = outcome_of(precision, report)
-        self.reports[precision] = report
-        level = logging.INFO if report.verdict is Verdict.PASS else logging.WARNING
-        log.log(level, "%s: %s", precision.value, outcome.summary)
-        self._tell(gate=outcome)
-
-    def _tell(self, **changes: Any) -> None:
-        status = replace(self._status, **changes)
-        if status != self._status:
-            self._status = status
-            self._on_status(status)
-
-
-def eta(done: Optional[float], began_at: float, elapsed_s: float) -> Optional[float]:
-    """Seconds that the rest takes if it goes on as it did since `began_at`; None where unknown."""
-    if done is None or done - began_at < _ENOUGH_FOR_ETA:
-        return None
-    return elapsed_s * (1 - done) / (done - began_at)
-
-
-def outcome_of(precision: Precision, report: GateReport) -> GateOutcome:
-    """A report's verdict, as the other rooms know it."""
-    overall = report.overall
-    return GateOutcome(precision, report.verdict.value, overall.loss, overall.boxes, report.summary)
 
 
 def open_supply(
@@ -343,11 +332,5 @@ def open_supply(
     toolchain = plan.toolchain(graph)
     has_calibration = plan.calibration.folder is not None
     wanted = wanted_precision(plan.engine, toolchain, has_calibration=has_calibration)
-
-    def run_task(task: Task, precision: Precision, on_progress: OnProgress) -> bool:
-        level = logging.getLogger().getEffectiveLevel()
-        job = Job(task=task, precision=precision, plan=plan, log_level=level)
-        return run_job(job, on_progress, stop)
-
-    maker = plan.maker(graph, toolchain)
-    return EngineSupply(maker, toolchain, wanted, run_task, on_status, clock)
+    workshop = Workshop(plan, graph, toolchain, stop)
+    return EngineSupply(workshop, wanted, on_status, clock, workshop.limit_file(wanted))

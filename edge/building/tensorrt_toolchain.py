@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from pathlib import Path
-from typing import List, Optional, Tuple
-
-import numpy as np
+from typing import Optional, Tuple
 
 from edge.atomic_file import replace_bytes
 from edge.building.fingerprint import BackendKey
@@ -16,12 +14,14 @@ from edge.building.quantize import quantize
 from edge.building.tensorrt_builder import BuildCaches, TensorRtBuilder
 from edge.building.tensorrt_config import BuildOptions, is_strongly_typed
 from edge.building.toolchain import CalibrationFeed
-from edge.config.schema import CalibrationMethod, EngineConfig, Memory, Precision
-from edge.geometry import PAD_GREY, Image
-from edge.inference.cuda import Context, PinnedArray
+from edge.config.schema import CalibrationMethod, EngineConfig, Precision
+from edge.geometry import Image
+from edge.inference.cuda import Context
 from edge.inference.device import DeviceOptions
+from edge.inference.free_memory import free_bytes
+from edge.inference.pinned_rows import PinnedRows
 from edge.inference.tensorrt import TensorRtEngine, import_tensorrt
-from edge.records import DeployedGraph, OnProgress
+from edge.records import DeployedGraph, Lane, OnProgress
 
 log = logging.getLogger(__name__)
 
@@ -35,22 +35,36 @@ class TensorRtToolchain:
     """Makes and loads TensorRT engines; holds the GPU's context until it is closed.
 
     `max_batch` is the largest batch of one call, `folder` where timings and scales are kept for
-    the next build. Raises ConfigError without TensorRT, pycuda or a driver, CudaError without GPU.
+    the next build; a `context` that is given stays the giver's. Raises ConfigError without
+    TensorRT, pycuda or a driver, CudaError without GPU.
     """
 
     # NVIDIA's own advice for convolutional networks, and a DLA's only choice.
     method = CalibrationMethod.ENTROPY
     exact = Precision.FP32
+    has_fast_int8 = True
 
     def __init__(
-        self, graph: DeployedGraph, config: EngineConfig, max_batch: int, folder: Path
+        self,
+        graph: DeployedGraph,
+        config: EngineConfig,
+        max_batch: int,
+        folder: Path,
+        lane: Lane = Lane.BATCH,
+        context: Optional[Context] = None,
     ) -> None:
         self._graph = graph
+        if lane is Lane.PRIORITY:
+            # A DLA takes one batch after the other: on it a priority frame would wait for the
+            # shared engine's, while the GPU has time.
+            config = config.model_copy(update={"dla_core": None})
         self._config = config
+        self._lane = lane
         self._folder = folder
         self._trt = import_tensorrt()
-        self._context = Context()
-        self._pinned: List[PinnedArray] = []
+        self._context = context or Context()
+        self._owns_context = context is None
+        self._pinned = PinnedRows(self._context, config.memory)
         options = BuildOptions.of(config, max_batch, self._free_bytes())
         self._max_batch, self._opt_batch = options.max_batch, options.opt_batch
 
@@ -75,6 +89,7 @@ class TensorRtToolchain:
             dla_core=config.dla_core,
             sparse_weights=config.sparse_weights,
             tactic_sources=None if config.tactic_sources is None else tuple(config.tactic_sources),
+            lane=self._lane,
         )
 
     def ready(self, precision: Precision) -> Optional[bytes]:
@@ -99,25 +114,25 @@ class TensorRtToolchain:
 
     def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
         """Pinned memory: it goes up while Python goes on."""
-        is_mapped = self._config.memory is not Memory.COPY
-        with self._context.current():
-            array = PinnedArray(self._context, shape, np.uint8, is_mapped=is_mapped)
-        self._pinned.append(array)
-        rows: Image = array.array
-        rows[...] = PAD_GREY
-        return rows
+        return self._pinned.allocate(shape)
 
     def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
         """Loads an engine that was built here and warms it up."""
-        options = DeviceOptions(self._config.memory, self._config.cuda_graphs)
+        is_first = self._lane is Lane.PRIORITY
+        options = DeviceOptions(self._config.memory, self._config.cuda_graphs, is_first)
         dla_core = self._config.dla_core
         return TensorRtEngine(data, precision, self._context, options, dla_core)
 
+    def derived(self, max_batch: int, lane: Lane) -> TensorRtToolchain:
+        """For another largest batch, or for priority frames, in the same context."""
+        folder, context = self._folder, self._context
+        return TensorRtToolchain(self._graph, self._config, max_batch, folder, lane, context)
+
     def close(self) -> None:
-        """Lets the GPU go; every engine must be closed by then."""
-        with self._context.current():
-            for array in self._pinned:
-                array.close()
+        """Lets the GPU go, where it is this one's; every engine must be closed by then."""
+        if not self._owns_context:
+            return
+        self._pinned.close()
         self._context.close()
 
     def _builder(
@@ -139,7 +154,7 @@ class TensorRtToolchain:
 
     def _free_bytes(self) -> int:
         with self._context.current():
-            return self._context.memory_info()[0]
+            return free_bytes(self._context)
 
 
 def _read(path: Path) -> bytes:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Optional, Protocol, Tuple
 
 from edge.building.fingerprint import BackendKey
-from edge.config.schema import Backend, CalibrationMethod, EngineConfig, Precision
+from edge.config.schema import Backend, CalibrationMethod, Device, EngineConfig, Precision
 from edge.errors import ConfigError
 from edge.geometry import Image
 from edge.inference.engine import Engine
-from edge.records import OnProgress
+from edge.records import Lane, OnProgress
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Toolchain(Protocol):
     def exact(self) -> Precision:
         """The precision that `first` is judged by; the same where there is nothing to judge."""
 
+    @property
+    def has_fast_int8(self) -> bool:
+        """True where an INT8 engine is faster than the first one."""
+
     def ready(self, precision: Precision) -> Optional[bytes]:
         """An engine that needs no building; None where it does."""
 
@@ -63,6 +67,13 @@ class Toolchain(Protocol):
     def load(self, data: bytes, precision: Precision) -> Engine:
         """Loads what was built and warms it up. Raises EngineError."""
 
+    def derived(self, max_batch: int, lane: Lane) -> Toolchain:
+        """The same on the same device for another largest batch, or for priority frames; itself
+        where neither changes anything.
+
+        It owns nothing: its `close` does nothing, the device is the first one's to close.
+        """
+
     def close(self) -> None:
         """Lets the device go, once every engine it loaded is closed."""
 
@@ -71,6 +82,8 @@ def backend_of(config: EngineConfig) -> Backend:
     """The configured backend, else the best that is installed."""
     if config.backend is not None:
         return config.backend
+    if config.device is Device.CPU:
+        return Backend.ONNXRUNTIME
     has_tensorrt = all(importlib.util.find_spec(name) for name in ("tensorrt", "pycuda"))
     return Backend.TENSORRT if has_tensorrt else Backend.ONNXRUNTIME
 
@@ -81,7 +94,8 @@ def wanted_precision(
     """The lowest precision that may serve; ConfigError where it cannot be had."""
     wanted: Optional[Precision] = config.precision
     if wanted is None:
-        return Precision.INT8 if has_calibration else toolchain.first
+        has_reason = has_calibration and toolchain.has_fast_int8
+        return Precision.INT8 if has_reason else toolchain.first
     if wanted is Precision.INT8 and not has_calibration:
         raise ConfigError(
             "engine.precision: int8 needs calibration images; name their folder in "

@@ -1,20 +1,14 @@
-"""Measures an engine at growing batch sizes and finds where more frames at once gain nothing."""
+"""What batches of growing size took, and where more frames at once gain nothing."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
-import numpy as np
-
-from edge.building.gauges import BYTES_PER_MIB, Gauges
-from edge.clock import MS_PER_S, NS_PER_MS, NS_PER_S
-from edge.errors import EngineOutOfMemory
-from edge.geometry import Image
-from edge.inference.chunks import ChunkedEngine
-from edge.inference.engine import Engine
+from edge.clock import MS_PER_S, NS_PER_MS
+from edge.records import StageTimes
 
 LADDER = (1, 2, 4, 8, 16, 32, 64)
 """Frames of one batch; the last is the largest batch a config can ask for."""
@@ -23,19 +17,6 @@ LADDER = (1, 2, 4, 8, 16, 32, 64)
 _GOOD_ENOUGH = 0.95
 # Noise may excuse no more than this, or a disturbed measurement would make any batch good enough.
 _LARGEST_ALLOWANCE = 0.05
-
-# The sizes are measured in turn, this often: whatever slows the machine for a while, its heat
-# for one, then slows all of them alike.
-_LAPS = 5
-
-# The grey of a letterbox: any picture costs a network the same.
-_GREY = 114
-
-# The allocator takes and returns pages on its own account: less than this is no row's doing.
-_RSS_NOISE_MIB = 1.0
-
-# Left to the rest of the machine: where memory runs out, Linux kills instead of refusing.
-_RESERVE_MIB = 64.0
 
 _DECIMALS = 4
 
@@ -60,12 +41,42 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class DeviceTiming:
+    """What the same batches took on a device in other ways than the daemon's.
+
+    `serial` is one after the other: up, through, down; `compute_alone_fps` is without any copies.
+    The ratios are the daemon's throughput over theirs, as medians of laps that did both.
+    `stages` is what a batch takes on the device, None where no batch was timed.
+    """
+
+    serial: Timing
+    compute_alone_fps: float
+    overlap_over_serial: float
+    overlap_over_compute: float
+    stages: Optional[StageTimes] = None
+
+    def columns(self) -> Dict[str, float]:
+        """All of it, flat."""
+        stages = self.stages
+        return {
+            "serial_fps": self.serial.throughput_fps,
+            "serial_ms_p50": self.serial.latency_ms_p50,
+            "serial_ms_p99": self.serial.latency_ms_p99,
+            "compute_alone_fps": self.compute_alone_fps,
+            "overlap_over_serial": self.overlap_over_serial,
+            "overlap_over_compute": self.overlap_over_compute,
+            **({} if stages is None else _stage_columns(stages)),
+        }
+
+
+@dataclass(frozen=True)
 class Rung:
-    """What was measured at one batch size.
+    """What was measured at one batch size, run as the daemon runs it.
 
     `calls` to the engine make one batch; `cpu_utilization` is the share of this process' cores
     that was busy, 0..1; `rss_mb` is MiB after the rung, `rss_mb_per_row` its growth since the
-    rung before per added frame, 0 where that is within the allocator's noise.
+    rung before per added frame, 0 where that is within the allocator's noise. `device` is None
+    on a CPU; `load` has `gpu_utilization` 0..1, `power_w` and `frames_per_joule` where known.
     """
 
     batch: int
@@ -74,11 +85,21 @@ class Rung:
     cpu_utilization: float
     rss_mb: float
     rss_mb_per_row: float
+    device: Optional[DeviceTiming] = None
+    load: Mapping[str, float] = field(default_factory=dict)
 
     def row(self) -> Dict[str, Any]:
-        """All of it as one flat row of a JSON table."""
-        columns = asdict(self)
-        columns.update(columns.pop("timing"))
+        """All of it as one flat row of a JSON table; what is unknown is absent."""
+        columns: Dict[str, Any] = {
+            "batch": self.batch,
+            "calls": self.calls,
+            "cpu_utilization": self.cpu_utilization,
+            "rss_mb": self.rss_mb,
+            "rss_mb_per_row": self.rss_mb_per_row,
+            **asdict(self.timing),
+            **(self.device.columns() if self.device else {}),
+            **self.load,
+        }
         return {key: round(value, _DECIMALS) for key, value in columns.items()}
 
     @property
@@ -119,20 +140,56 @@ def _upper_fps(point: Point) -> float:
     return point.fps * (1 + min(point.noise, _LARGEST_ALLOWANCE))
 
 
-def timing(batch: int, durations_ns: Sequence[int]) -> Timing:
-    """Sums up how long batches took.
+def timing(
+    batch: int, durations_ns: Sequence[int], periods_ns: Optional[Sequence[float]] = None
+) -> Timing:
+    """Sums up how long batches took, and how often one was done where they overlapped.
 
     Throughput is by the median, which a few disturbed batches do not move.
     """
     ordered_ms = sorted(ns / NS_PER_MS for ns in durations_ns)
-    median_ms = statistics.median(ordered_ms)
+    periods_ms = ordered_ms if periods_ns is None else [ns / NS_PER_MS for ns in periods_ns]
+    period_ms = statistics.median(periods_ms)
     return Timing(
         repeats=len(ordered_ms),
-        latency_ms_p50=median_ms,
+        latency_ms_p50=statistics.median(ordered_ms),
         latency_ms_p99=ordered_ms[math.ceil(0.99 * len(ordered_ms)) - 1],
-        throughput_fps=batch * MS_PER_S / median_ms,
-        noise=_standard_error(ordered_ms) / median_ms,
+        throughput_fps=batch * MS_PER_S / period_ms,
+        noise=_standard_error(periods_ms) / period_ms,
     )
+
+
+def median_stages(batch: int, samples: Sequence[StageTimes]) -> Optional[StageTimes]:
+    """The stages of a batch from those of its calls, in the order of launch; None without any.
+
+    Only whole batches count: their calls' times are added up.
+    """
+    batches = list(_whole_batches(batch, samples))
+    if not batches:
+        return None
+    upload, compute, download = (
+        statistics.median(sum(getattr(call, stage) for call in calls) for calls in batches)
+        for stage in ("upload_ms", "compute_ms", "download_ms")
+    )
+    return StageTimes(batch, upload, compute, download)
+
+
+def _whole_batches(batch: int, samples: Sequence[StageTimes]) -> Iterator[List[StageTimes]]:
+    calls: List[StageTimes] = []
+    # From the last on: the first may have lost calls that were too long ago.
+    for sample in reversed(samples):
+        calls.append(sample)
+        if sum(call.rows for call in calls) == batch:
+            yield calls
+            calls = []
+
+
+def _stage_columns(stages: StageTimes) -> Dict[str, float]:
+    return {
+        "upload_ms": stages.upload_ms,
+        "compute_ms": stages.compute_ms,
+        "download_ms": stages.download_ms,
+    }
 
 
 def _standard_error(values: Sequence[float]) -> float:
@@ -142,133 +199,3 @@ def _standard_error(values: Sequence[float]) -> float:
     lower, _, upper = statistics.quantiles(values, n=4)
     # For a normal distribution: 1.253 sigma / sqrt(n), and the quartiles are 1.349 sigma apart.
     return 0.929 * (upper - lower) / math.sqrt(len(values))
-
-
-# --- measuring -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class End:
-    """Every lap is done: the sizes that fit, and where memory ended, empty if it did not."""
-
-    sizes: Tuple[int, ...]
-    out_of_memory: str = ""
-
-
-Finding = Union[Rung, End]
-
-
-@dataclass
-class _Samples:
-    """What is known of a size so far; `row_mb` is what each row cost that the size below lacks."""
-
-    rss_mb: float
-    row_mb: float
-    durations_ns: List[int] = field(default_factory=list)
-    cpu_ns: int = 0
-    cores_ns: int = 0
-
-
-class Climb:
-    """Runs an engine up the ladder five times, for about `seconds` in all.
-
-    Batches above `cap` run in parts, as they do in the daemon. `is_stopped` is asked between
-    batches.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        cap: int,
-        seconds: float,
-        is_stopped: Callable[[], bool],
-        gauges: Gauges,
-    ) -> None:
-        self._engine = engine
-        self._cap = cap
-        self._share_ns = int(seconds * NS_PER_S / len(LADDER) / _LAPS)
-        self._is_stopped = is_stopped
-        self._gauges = gauges
-        self._samples: Dict[int, _Samples] = {}
-        self._rss_below_mb = gauges.rss_mb()
-
-    def findings(self) -> Iterator[Finding]:
-        """Each size's rung, anew whenever more is known of it, then the end.
-
-        A size that does not fit ends the ladder below it. Where stopped there is no end.
-        """
-        end = End(LADDER)
-        for batch in LADDER * _LAPS:
-            if batch not in end.sizes:
-                continue
-            try:
-                self._visit(batch)
-            except (EngineOutOfMemory, MemoryError) as error:
-                reason = str(error) or "no room for the frames"
-                fitting = tuple(size for size in end.sizes if size < batch)
-                end = End(fitting, f"out of memory at {batch} frames: {reason}")
-                continue
-            if self._is_stopped():
-                return
-            yield self._rung(batch)
-        yield end
-
-    def _visit(self, batch: int) -> None:
-        if batch not in self._samples:
-            self._check_memory(batch)
-        width, height = self._engine.input_wh
-        frames = np.full((batch, height, width, 3), _GREY, np.uint8)
-        if batch not in self._samples:
-            self._samples[batch] = self._first(frames)
-        samples, gauges = self._samples[batch], self._gauges
-        started_ns, cpu_ns = gauges.monotonic_ns(), gauges.cpu_ns()
-        samples.durations_ns += self._repeat(frames)
-        samples.cpu_ns += gauges.cpu_ns() - cpu_ns
-        samples.cores_ns += (gauges.monotonic_ns() - started_ns) * gauges.cores
-
-    def _first(self, frames: Image) -> _Samples:
-        self._infer(frames)  # allocates, and picks kernels
-        rss_mb = self._gauges.rss_mb()
-        growth_mb, rows = rss_mb - self._rss_below_mb, len(frames) - max(self._samples, default=0)
-        self._rss_below_mb = rss_mb
-        return _Samples(rss_mb, 0.0 if abs(growth_mb) < _RSS_NOISE_MIB else growth_mb / rows)
-
-    def _repeat(self, frames: Image) -> List[int]:
-        durations_ns: List[int] = []
-        while not durations_ns or (sum(durations_ns) < self._share_ns and not self._is_stopped()):
-            started_ns = self._gauges.monotonic_ns()
-            self._infer(frames)
-            durations_ns.append(self._gauges.monotonic_ns() - started_ns)
-        return durations_ns
-
-    def _infer(self, frames: Image) -> None:
-        # A new one each time: one that ran out of memory runs smaller sizes in parts, too.
-        chunked = ChunkedEngine(self._engine, self._cap, lambda _: None)
-        chunked.infer(frames)
-        if chunked.shrinks:
-            raise EngineOutOfMemory(f"only {chunked.cap} fit into one call")
-
-    def _rung(self, batch: int) -> Rung:
-        samples = self._samples[batch]
-        return Rung(
-            batch=batch,
-            calls=math.ceil(batch / self._cap),
-            timing=timing(batch, samples.durations_ns),
-            cpu_utilization=min(samples.cpu_ns / samples.cores_ns, 1.0),
-            rss_mb=samples.rss_mb,
-            rss_mb_per_row=samples.row_mb,
-        )
-
-    def _check_memory(self, batch: int) -> None:
-        width, height = self._engine.input_wh
-        frames_mb = batch * width * height * 3 / BYTES_PER_MIB
-        # No call takes more than the cap, so above it only the frames need more.
-        new_rows = min(batch, self._cap) - min(max(self._samples, default=0), self._cap)
-        row_mb = max([0.0, *(samples.row_mb for samples in self._samples.values())])
-        needed_mb = frames_mb + new_rows * row_mb
-        available_mb = self._gauges.available_mb()
-        if needed_mb + _RESERVE_MIB > available_mb:
-            raise EngineOutOfMemory(
-                f"about {needed_mb:.0f} MiB needed of {available_mb:.0f} MiB available, "
-                f"{_RESERVE_MIB:.0f} of which are left to the machine"
-            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from html import escape
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 from edge.building.tune import Point
 
@@ -14,16 +14,24 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 616, 48, 344
 _INSET = 28
 _GRID_LINES = 5
 _INK, _GRID, _LINE, _MARK = "#222", "#ddd", "#1f6fb2", "#d1495b"
+_OTHER_LINES = ("#8a8a8a", "#d98b2b", "#5b9b5b")
+
+Curves = Mapping[str, Sequence[Point]]
+"""Other throughputs of the same batches, by what they are called."""
 
 
-def svg(title: str, points: Sequence[Point], chosen: Optional[int]) -> str:
+def svg(
+    title: str, points: Sequence[Point], chosen: Optional[int], others: Optional[Curves] = None
+) -> str:
     """Draws the points, in the order of their batch, and marks the chosen one."""
-    frame = _Frame(points)
+    others = others or {}
+    frame = _Frame([*points, *(point for curve in others.values() for point in curve)])
     body = [
         *_grid(frame),
         _text(_WIDTH / 2, 24, title, size=15),
         _text(_WIDTH / 2, _HEIGHT - 14, "frames of one batch"),
         _vertical_text(18, (_TOP + _BOTTOM) / 2, "frames per second"),
+        *_others(frame, others),
         *_curve(frame, points, chosen),
     ]
     return (
@@ -65,8 +73,7 @@ def _grid(frame: _Frame) -> Iterator[str]:
 
 
 def _curve(frame: _Frame, points: Sequence[Point], chosen: Optional[int]) -> Iterator[str]:
-    places = " ".join(f"{frame.x(p.batch):.1f},{frame.y(p.fps):.1f}" for p in points)
-    yield f'<polyline points="{places}" fill="none" stroke="{_LINE}" stroke-width="2"/>'
+    yield _polyline(frame, points, _LINE, 2)
     for point in points:
         is_chosen = point.batch == chosen
         x, y = frame.x(point.batch), frame.y(point.fps)
@@ -74,6 +81,26 @@ def _curve(frame: _Frame, points: Sequence[Point], chosen: Optional[int]) -> Ite
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{color}"/>'
         yield _text(x, y - 12, f"{point.fps:.1f}")
         yield _text(x, _BOTTOM + 20, f"{point.batch} (knee)" if is_chosen else str(point.batch))
+
+
+def _others(frame: _Frame, others: Curves) -> Iterator[str]:
+    """Thin lines without numbers, and what they and the numbered one are."""
+    for row, ((name, curve), color) in enumerate(zip(others.items(), _OTHER_LINES), 1):
+        yield _polyline(frame, curve, color, 1)
+        yield from _legend(row, name, color)
+    if others:
+        yield from _legend(0, "overlapped", _LINE)
+
+
+def _legend(row: int, name: str, color: str) -> Iterator[str]:
+    y = _TOP + 10 + 16 * row
+    yield f'<line x1="{_LEFT + 8}" y1="{y}" x2="{_LEFT + 28}" y2="{y}" stroke="{color}"/>'
+    yield _text(_LEFT + 34, y + 4, name, anchor="start")
+
+
+def _polyline(frame: _Frame, points: Sequence[Point], color: str, width: int) -> str:
+    places = " ".join(f"{frame.x(p.batch):.1f},{frame.y(p.fps):.1f}" for p in points)
+    return f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width}"/>'
 
 
 def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "middle") -> str:

@@ -22,7 +22,7 @@ from edge.building.graph import deploy
 from edge.building.make import Maker
 from edge.building.plan import BuildPlan
 from edge.config.schema import Precision
-from edge.errors import ConfigError, EdgeError
+from edge.errors import ConfigError, EdgeError, EngineOutOfMemory
 from edge.records import BuildPhase, BuildProgress, OnProgress
 
 # linux/oom.h: the first to be killed where memory runs out.
@@ -66,6 +66,7 @@ class Message(BaseModel):
     text: str = ""
     is_error: bool = False
     is_config_error: bool = False
+    is_out_of_memory: bool = False
 
     @classmethod
     def of(cls, progress: BuildProgress) -> Message:
@@ -129,8 +130,14 @@ def report(job: Job, output: IO[str]) -> None:
     try:
         work(job, lambda progress: say(Message.of(progress)))
     except EdgeError as error:
-        is_config_error = isinstance(error, ConfigError)
-        say(Message(text=str(error), is_error=True, is_config_error=is_config_error))
+        say(
+            Message(
+                text=str(error),
+                is_error=True,
+                is_config_error=isinstance(error, ConfigError),
+                is_out_of_memory=isinstance(error, EngineOutOfMemory),
+            )
+        )
     except MemoryError:
         say(
             Message(

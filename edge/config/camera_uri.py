@@ -12,18 +12,25 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 _SCHEME = re.compile(r"^([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-_HALF_SCHEME = re.compile(r"^(rtsps?|synthetic):(?!//)", re.IGNORECASE)
+_HALF_SCHEME = re.compile(r"^(rtsps?|synthetic|csi):(?!//)", re.IGNORECASE)
+_GSTREAMER = re.compile(r"^gstreamer:", re.IGNORECASE)
 # Names under v4l/ (by-id, by-path) stay with a camera when it is plugged in elsewhere.
 _V4L2_DEVICE = re.compile(r"^/dev/(video\d+|v4l/.+)$")
 _SIZE = re.compile(r"^(\d{1,5})x(\d{1,5})$")
 # Up to the last @: a password with an unescaped @ or / in it must not show either.
-_CREDENTIALS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 # Some cameras want them in the path or the query: /user=admin&password=x&channel=1
 _NAMED_SECRET = re.compile(r"\b(pass|passwd|password|pwd|token)=[^&/]*", re.IGNORECASE)
+# Properties of GStreamer's elements: user-id, user-pw, proxy-pw, secret-access-key.
+_SECRET_PROPERTY = re.compile(
+    r"\b([\w-]*(?:user-id|pw|pass\w*|pwd|token|key|secret))\s*=\s*(\"(?:\\.|[^\"\\])*\"|\S+)",
+    re.IGNORECASE,
+)
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 _DEFAULT_SIZE_WH = (640, 480)
 _MIN_SIDE_PX, _MAX_SIDE_PX = 64, 7680
 _MAX_SEED = 2**32 - 1
+_MAX_SENSOR = 31
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,21 @@ class V4l2Spec:
     device: Path
 
 
-SourceSpec = Union[MediaSpec, SyntheticSpec, RtspSpec, V4l2Spec]
+@dataclass(frozen=True)
+class CsiSpec:
+    """A camera on the module's own connector, by its sensor's number."""
+
+    sensor: int
+
+
+@dataclass(frozen=True)
+class GStreamerSpec:
+    """A pipeline in the words of gst-launch; it may hold credentials."""
+
+    launch_line: str = field(repr=False)
+
+
+SourceSpec = Union[MediaSpec, SyntheticSpec, RtspSpec, V4l2Spec, CsiSpec, GStreamerSpec]
 
 
 class CameraUri:
@@ -74,9 +95,11 @@ class CameraUri:
         return parse(self._text, base_dir)
 
     def __str__(self) -> str:
+        if _GSTREAMER.match(self._text):
+            return masked(self._text)
         if _SCHEME.match(self._text) is None:
             return self._text
-        return _NAMED_SECRET.sub(r"\1=***", _CREDENTIALS.sub(r"\1***@", self._text))
+        return _NAMED_SECRET.sub(r"\1=***", _without_user(self._text))
 
     def __repr__(self) -> str:
         return f"CameraUri({str(self)!r})"
@@ -96,6 +119,15 @@ class CameraUri:
         )
 
 
+def masked(launch_line: str) -> str:
+    """A GStreamer pipeline as it may be shown: without users, passwords and keys."""
+    return _SECRET_PROPERTY.sub(r"\1=***", _without_user(launch_line))
+
+
+def _without_user(text: str) -> str:
+    return _CREDENTIALS.sub(r"\1***@", text)
+
+
 def parse(uri: str, base_dir: Path) -> SourceSpec:
     """Tells what `uri` names; a relative path starts at `base_dir`.
 
@@ -106,6 +138,9 @@ def parse(uri: str, base_dir: Path) -> SourceSpec:
     half = _HALF_SCHEME.match(uri)
     if half:
         raise ValueError(f"{half.group(1)}: must be followed by //")
+    gstreamer = _GSTREAMER.match(uri)
+    if gstreamer:
+        return _parse_gstreamer(uri[gstreamer.end() :])
     match = _SCHEME.match(uri)
     if match:
         return _parse_url(match.group(1).lower(), uri[match.end() :])
@@ -119,10 +154,31 @@ def _parse_url(scheme: str, rest: str) -> SourceSpec:
         return _parse_rtsp(scheme, rest)
     if scheme == "synthetic":
         return _parse_synthetic(rest)
+    if scheme == "csi":
+        return _parse_csi(rest)
     raise ValueError(
-        f"unknown kind {scheme}://; give rtsp://…, synthetic://…, /dev/video0, "
-        "or the path of a video file or of a folder of images"
+        f"unknown kind {scheme}://; give rtsp://…, csi://0, synthetic://…, /dev/video0, "
+        "gstreamer:…, or the path of a video file or of a folder of images"
     )
+
+
+def _parse_csi(rest: str) -> CsiSpec:
+    if not (rest.isascii() and rest.isdigit() and int(rest) <= _MAX_SENSOR):
+        raise ValueError(
+            f"csi:// needs a sensor's number of 0 to {_MAX_SENSOR}, for example csi://0; "
+            "size_wh, capture_fps and the like are keys of the camera"
+        )
+    return CsiSpec(int(rest))
+
+
+def _parse_gstreamer(rest: str) -> GStreamerSpec:
+    launch_line = rest.strip()
+    if not launch_line or launch_line.startswith(("/", "!")) or launch_line.endswith("!"):
+        raise ValueError(
+            "gstreamer: needs a pipeline in the words of gst-launch, from its source on, "
+            "for example gstreamer:videotestsrc is-live=true"
+        )
+    return GStreamerSpec(launch_line)
 
 
 def _parse_rtsp(scheme: str, rest: str) -> RtspSpec:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Iterator, List, Tuple
 
+from edge.config.camera_keys import misplaced_keys
 from edge.config.faults import Key
-from edge.config.schema import CameraConfig, Config, Window
+from edge.config.schema import Backend, CameraConfig, Config, Device, Window
 
 Contradiction = Tuple[Key, str]
 """Where, and what is wrong."""
@@ -19,6 +20,14 @@ def fillable_rows(config: Config) -> int:
 
 def contradictions(config: Config) -> Iterator[Contradiction]:
     """What the file asks for in both of two ways that exclude each other."""
+    if config.engine.backend is Backend.TENSORRT and config.engine.device is Device.CPU:
+        yield ("engine", "device"), "tensorrt has no CPU: leave the key out, or use onnxruntime"
+    for number, camera in enumerate(config.cameras):
+        yield from ((("cameras", number, key), why) for key, why in misplaced_keys(camera))
+    yield from _stale_by_waiting(config)
+
+
+def _stale_by_waiting(config: Config) -> Iterator[Contradiction]:
     if "max_wait_ms" not in config.batching.model_fields_set or _is_window_moving(config):
         return
     for number, camera in enumerate(config.cameras):
@@ -38,7 +47,7 @@ def idle_keys(config: Config, target: int) -> Iterator[str]:
             f"batching.max_frames_per_camera is {batching.max_frames_per_camera}, but a batch is "
             f"full at {target} frames"
         )
-    if not any(contradictions(config)):
+    if not any(_stale_by_waiting(config)):
         for camera in config.cameras:
             if _is_stale_by_waiting(camera, config):
                 yield f"cameras {camera.name}: max_staleness_ms {_staleness_words(camera, config)}"

@@ -9,21 +9,15 @@ from enum import Enum
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, SecretStr, model_validator
+from pydantic import Field, PositiveInt, SecretStr, model_validator
 
-from edge.config.camera_uri import CameraUri
+from edge.config.camera import CameraConfig as CameraConfig
+from edge.config.section import Section
 
-CAMERA_NAME = r"^[a-z0-9_-]{1,64}$"
 TOPIC_LEVEL = r"^[A-Za-z0-9_.-]{1,64}$"
 # A name, an IPv4 or an IPv6 address; neither a URL nor name:port.
 HOST = r"^([^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*)$"
 TOPIC_PREFIX = r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64})*$"
-
-
-class Section(BaseModel):
-    """Frozen, and an unknown key is an error: a typo must not silently mean the default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class DeviceConfig(Section):
@@ -36,8 +30,7 @@ class DeviceConfig(Section):
         "else the host name.",
     )
     state_dir: Path = Field(
-        Path("/var/lib/edge"),
-        description="Writable folder for the session counter and caches.",
+        Path("/var/lib/edge"), description="Writable folder for the session counter and caches."
     )
 
 
@@ -58,9 +51,7 @@ class ModelConfig(Section):
 
     path: Path = Field(description="ONNX file of a YOLO detector, relative to this file.")
     class_names: Optional[List[str]] = Field(
-        None,
-        min_length=1,
-        description="Names by class id; default: the names in the ONNX metadata.",
+        None, min_length=1, description="Names by class id; default: those in the ONNX metadata."
     )
     input_wh: Optional[Tuple[PositiveInt, PositiveInt]] = Field(
         None,
@@ -78,8 +69,7 @@ class ModelConfig(Section):
         1024,
         ge=1,
         le=3840,
-        description="Boxes kept per image before non-maximum suppression "
-        "(3840 is TensorRT's limit).",
+        description="Boxes kept per image before suppression (3840 is TensorRT's limit).",
     )
 
 
@@ -116,16 +106,29 @@ class Memory(str, Enum):
     MAPPED = "mapped"
 
 
+class Device(str, Enum):
+    """Where ONNX Runtime computes."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
 class EngineConfig(Section):
     """How the network runs."""
 
     backend: Optional[Backend] = Field(
         None, description="What runs the network; default: tensorrt where it is installed."
     )
+    device: Optional[Device] = Field(
+        None,
+        description="Where onnxruntime computes; default: cuda where onnxruntime-gpu and pycuda "
+        "are installed and work, else cpu.",
+    )
     precision: Optional[Precision] = Field(
         None,
         description="The lowest precision that may serve. int8 serves only where the gate lets it. "
-        "Default: int8 where calibration.folder is given, else fp16 (onnxruntime: fp32).",
+        "Default: int8 where calibration.folder is given (not on onnxruntime with cuda, which is "
+        "slower in it), else fp16 (onnxruntime: fp32).",
     )
     threads: Optional[int] = Field(
         None, ge=1, le=64, description="CPU threads of one inference; default: all cores."
@@ -159,15 +162,13 @@ class EngineConfig(Section):
         None,
         ge=1,
         le=64,
-        description="The batch TensorRT makes the engine fastest for; default: the largest of one "
-        "call.",
+        description="The batch TensorRT makes it fastest for; default: the largest of one call.",
     )
     workspace_mb: Optional[int] = Field(
         None,
         ge=16,
         le=65_536,
-        description="Memory TensorRT may use for scratch; default: half of what is free, "
-        "at most 2048.",
+        description="TensorRT's memory for scratch; default: half of what is free, at most 2048.",
     )
     dla_core: Optional[int] = Field(
         None,
@@ -284,45 +285,6 @@ class BatchingConfig(Section):
     )
 
 
-class CameraConfig(Section):
-    """One source of frames."""
-
-    name: str = Field(pattern=CAMERA_NAME, description="Lower case name, used in topics.")
-    uri: CameraUri = Field(
-        description="A video file or folder of images (relative to this file), rtsp://…, "
-        "/dev/video0, or synthetic://SEED?size=640x480."
-    )
-    enabled: bool = Field(True, description="A disabled camera is announced but not opened.")
-    fps: Optional[float] = Field(
-        None,
-        ge=0.001,
-        le=240,
-        description="Sets the pace of folders (default 2) and synthetic scenes (default 10); "
-        "caps every other camera. Frames above the cap are counted as rate_cap.",
-    )
-    priority: bool = Field(
-        False,
-        description="Its frames leave at once, each as a batch of its own, ahead of the others.",
-    )
-    max_staleness_ms: Optional[float] = Field(
-        None,
-        ge=1,
-        le=60_000,
-        description="A frame that is older than this when the detector would take it is dropped, "
-        "and counted as stale; default: never.",
-    )
-    deadline_ms: Optional[float] = Field(
-        None,
-        ge=1,
-        le=60_000,
-        description="Results later than this after capture are counted as missed deadlines.",
-    )
-    loop: bool = Field(True, description="Files and folders start again at their end.")
-    stall_s: float = Field(
-        3.0, ge=0.1, le=600, description="Without a frame for this long the camera is stalled."
-    )
-
-
 class PostprocessConfig(Section):
     """Which boxes are worth telling."""
 
@@ -360,10 +322,7 @@ class MqttConfig(Section):
         False, description="Also publish a detections message for frames without objects."
     )
     backlog: int = Field(
-        1000,
-        ge=1,
-        le=100_000,
-        description="Unsent messages held in memory; beyond it detections are dropped and counted.",
+        1000, ge=1, le=100_000, description="Unsent messages held; more are dropped and counted."
     )
 
     @model_validator(mode="after")

@@ -8,17 +8,12 @@ from typing import Any, Dict, List, Mapping, Optional, Type, get_args
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from edge.config.camera import CAMERA_NAME
 from edge.config.camera_uri import CameraUri
 from edge.config.document import Value
 from edge.config.faults import Key, quoted
-from edge.config.schema import (
-    CAMERA_NAME,
-    HOST,
-    TOPIC_LEVEL,
-    TOPIC_PREFIX,
-    Config,
-    Section,
-)
+from edge.config.schema import HOST, TOPIC_LEVEL, TOPIC_PREFIX, Config
+from edge.config.section import Section
 
 _REASONS = {
     "missing": "is required",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from edge.health.sysfs import read_text
+
 # /etc/nv_tegra_release starts with: # R35 (release), REVISION: 4.1, GCID: ...
 _L4T = re.compile(r"^# R(\d+) \(release\), REVISION: ([\d.]+)")
 _NOT_A_TOPIC_LEVEL = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -36,22 +38,14 @@ class Machine:
 def read_machine(root: Path = Path("/")) -> Machine:
     """Reads the files a Jetson has; anything else simply lacks them."""
     # A container cannot mount /proc/device-tree; NVIDIA's images copy the model to /tmp.
-    module = _text(root / "proc/device-tree/model") or _text(root / "tmp/nv_jetson_model")
-    release = _L4T.match(_text(root / "etc/nv_tegra_release") or "")
+    module = read_text(root / "proc/device-tree/model") or read_text(root / "tmp/nv_jetson_model")
+    release = _L4T.match(read_text(root / "etc/nv_tegra_release") or "")
     return Machine(
         name=socket.gethostname(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         module=module,
-        serial=_text(root / "proc/device-tree/serial-number"),
+        serial=read_text(root / "proc/device-tree/serial-number"),
         l4t=f"{release.group(1)}.{release.group(2)}" if release else None,
-        boot_id=_text(root / "proc/sys/kernel/random/boot_id"),
+        boot_id=read_text(root / "proc/sys/kernel/random/boot_id"),
     )
-
-
-def _text(path: Path) -> Optional[str]:
-    try:
-        # Device-tree strings end with a NUL.
-        return path.read_text(errors="replace").strip("\0 \n") or None
-    except OSError:
-        return None

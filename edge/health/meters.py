@@ -33,6 +33,7 @@ class CameraReading:
     frames_read: int
     reconnects: int
     dropped: DropCounts
+    abandoned: int = 0
 
 
 @dataclass
@@ -163,4 +164,5 @@ def _camera_counters(meter: _Copied, reading: CameraReading) -> CameraCounters:
         latency_ms_p50=p50,
         latency_ms_p99=p99,
         deadline_missed=meter.deadline_missed,
+        abandoned=reading.abandoned,
     )

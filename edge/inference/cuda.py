@@ -67,7 +67,8 @@ class _Driver:
             self._library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
         except OSError as error:
             raise ConfigError(
-                f"engine.backend: there is no NVIDIA driver here ({error}); use onnxruntime"
+                f"engine.backend: there is no NVIDIA driver here ({error}); use onnxruntime on "
+                "the CPU"
             ) from error
         try:
             for name, arguments in _FUNCTIONS.items():
@@ -75,7 +76,7 @@ class _Driver:
         except AttributeError as error:
             raise ConfigError(
                 f"engine.backend: the NVIDIA driver is older than CUDA 11.4 ({error}); install a "
-                "newer one, or use onnxruntime"
+                "newer one, or use onnxruntime on the CPU"
             ) from error
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -389,5 +390,5 @@ def _import_pycuda() -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"engine.backend: pycuda is not usable ({error}); "
-            "run `pip install 'edge-vision[jetson]'`, or use onnxruntime"
+            "run `pip install 'edge-vision[jetson]'`, or use onnxruntime on the CPU"
         ) from error

@@ -1,4 +1,4 @@
-"""The deployed graph on a CPU; the only file that knows ONNX Runtime."""
+"""The deployed graph on a CPU; with `onnxruntime_cuda`, all that runs ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config.schema import EngineConfig
-from edge.errors import ConfigError, EngineError, EngineOutOfMemory, ModelError
+from edge.errors import ConfigError, EdgeError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
 from edge.inference.engine import Synchronous
 from edge.records import DeployedGraph, EngineInfo
@@ -23,7 +23,15 @@ log = logging.getLogger(__name__)
 _MAX_BATCH = 8
 
 _FATAL_ONLY = 4
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "failed to allocate")
+_OUT_OF_MEMORY = (
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "is smaller than requested bytes",  # the arena's, below a limit
+    "out of memory",  # CUDA's
+    "alloc_failed",  # cuBLAS's, and cuDNN's before 9
+    "allocation_failed",  # cuDNN's
+)
 
 
 class OnnxRuntimeEngine(Synchronous):
@@ -63,7 +71,7 @@ class OnnxRuntimeEngine(Synchronous):
         try:
             return self._infer(frames)
         except self._errors as error:
-            raise _run_error(error) from error
+            raise run_error(error) from error
 
     def close(self) -> None:
         """Frees the session; may be called again."""
@@ -98,12 +106,7 @@ class OnnxRuntimeEngine(Synchronous):
         return detections
 
     def _open(self, threads: int) -> Any:
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Spinning threads would burn a core each while the next batch gathers.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = _FATAL_ONLY  # its complaints arrive as exceptions
+        options = quiet_options(self._ort, threads)
         try:
             return self._ort.InferenceSession(
                 self._graph.onnx_bytes, options, providers=["CPUExecutionProvider"]
@@ -140,11 +143,7 @@ class OnnxRuntimeEngine(Synchronous):
             )
 
     def _load_error(self, what: str, error: BaseException) -> Exception:
-        text = f"ONNX Runtime {self._ort.__version__} {what} '{self._graph.name}'"
-        reason = _in_short(error)
-        if _is_out_of_memory(error):
-            return EngineOutOfMemory(f"{text}: {reason}")
-        return ModelError(f"{text}: {reason}; export it again with standard operators, opset=17")
+        return load_error(self._ort, self._graph.name, what, error)
 
 
 def _max_batch(fixed_batch: Optional[int]) -> int:
@@ -184,7 +183,29 @@ def errors_of(ort: ModuleType) -> Tuple[Type[BaseException], ...]:
     return (*(e for e in own if issubclass(e, Exception)), RuntimeError, MemoryError)
 
 
-def _run_error(error: BaseException) -> EngineError:
+def quiet_options(ort: ModuleType, threads: int = 1) -> Any:
+    """Options of a session with so many CPU threads, none of which spins or says anything."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads would burn a core each while the next batch gathers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = _FATAL_ONLY  # its complaints arrive as exceptions
+    return options
+
+
+def load_error(ort: ModuleType, name: str, what: str, error: BaseException) -> EdgeError:
+    """What ONNX Runtime says of a network it cannot load or try, as EngineOutOfMemory or
+    ModelError."""
+    text = f"ONNX Runtime {ort.__version__} {what} '{name}'"
+    reason = _in_short(error)
+    if _is_out_of_memory(error):
+        return EngineOutOfMemory(f"{text}: {reason}")
+    return ModelError(f"{text}: {reason}; export it again with standard operators, opset=17")
+
+
+def run_error(error: BaseException) -> EngineError:
+    """What ONNX Runtime says of a batch it cannot run, as this program's error."""
     reason = _in_short(error)
     if _is_out_of_memory(error):
         return EngineOutOfMemory(f"ONNX Runtime ran out of memory: {reason}")

@@ -10,6 +10,7 @@ from edge.config.schema import Precision
 from edge.errors import ConfigError, EngineError, EngineOutOfMemory
 from edge.inference.cuda import Context, Stream
 from edge.inference.device import DEFAULT, DeviceEngine, DeviceOptions
+from edge.inference.free_memory import free_bytes
 from edge.inference.tensorrt_log import TensorRtLog, as_logger
 
 _INPUT, _OUTPUT = "frames", "detections"
@@ -129,11 +130,11 @@ class TensorRtProgram:
         self.candidates = int(engine.get_tensor_shape(_OUTPUT)[1])
 
     def _check_memory(self, context: Context) -> None:
-        needed, free = _activation_bytes(self._open_engine), context.memory_info().free
+        needed, free = _activation_bytes(self._open_engine), free_bytes(context)
         if needed > free:
             raise EngineOutOfMemory(
                 f"the engine needs {needed // _BYTES_PER_MB} MB to run {self.max_batch} frames at "
-                f"once and {free // _BYTES_PER_MB} MB are free; lower engine.max_batch"
+                f"once and {free // _BYTES_PER_MB} MB are free"
             )
 
     def _error(self, what: str) -> EngineError:

@@ -39,6 +39,19 @@ class GatePart(Part):
     summary: str = Field(description="In words.")
 
 
+class PriorityPart(Part):
+    """The engine that takes the frames of priority cameras alone."""
+
+    state: EngineState = Field(
+        description="failed: these frames go through the shared engine, ahead of others."
+    )
+    serving: Optional[Precision] = Field(None, description="Absent while nothing serves yet.")
+    build: Optional[BuildPart] = None
+    cache: Dict[str, str] = Field(description="As of the shared engine.")
+    gate: Optional[GatePart] = None
+    message: str = Field(description="What went wrong, in words; empty where nothing did.")
+
+
 class Engine(Payload):
     """Which engine serves and which is being made."""
 
@@ -52,6 +65,9 @@ class Engine(Payload):
     )
     gate: Optional[GatePart] = None
     message: str = Field(description="What went wrong, in words; empty where nothing did.")
+    priority: Optional[PriorityPart] = Field(
+        None, description="Absent where there is none for priority cameras alone, or not yet."
+    )
 
 
 def engine_payload(status: records.EngineStatus, header: Header) -> Engine:
@@ -63,10 +79,28 @@ def engine_payload(status: records.EngineStatus, header: Header) -> Engine:
         wanted=status.wanted,
         serving=status.serving,
         build=_build_part(status.progress, status.eta_s),
-        cache={precision.value: finding for precision, finding in status.cache.items()},
+        cache=_cache(status),
+        gate=_gate_part(status.gate),
+        message=status.message,
+        priority=_priority_part(status.priority),
+    )
+
+
+def _priority_part(status: Optional[records.EngineStatus]) -> Optional[PriorityPart]:
+    if status is None:
+        return None
+    return PriorityPart(
+        state=status.state,
+        serving=status.serving,
+        build=_build_part(status.progress, status.eta_s),
+        cache=_cache(status),
         gate=_gate_part(status.gate),
         message=status.message,
     )
+
+
+def _cache(status: records.EngineStatus) -> Dict[str, str]:
+    return {precision.value: finding for precision, finding in status.cache.items()}
 
 
 def _build_part(

@@ -82,6 +82,7 @@ class EngineState(str, Enum):
     BUILDING = "building"
     SERVING = "serving"
     IMPROVING = "improving"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class EngineStatus:
     """Which engine serves and which is being made.
 
     `cache` tells of each precision that was looked for whether it could be used again, or why
-    not; `message` is what went wrong or was decided, in words.
+    not; `message` is what went wrong or was decided, in words; `priority` tells the same of the
+    engine that takes priority frames alone, None where there is to be none.
     """
 
     state: EngineState
@@ -111,6 +113,7 @@ class EngineStatus:
     cache: Mapping[Precision, str] = field(default_factory=dict)
     gate: Optional[GateOutcome] = None
     message: str = ""
+    priority: Optional[EngineStatus] = None
 
 
 @dataclass(frozen=True)

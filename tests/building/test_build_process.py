@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -15,14 +16,15 @@ from typing import List
 
 import pytest
 
+from edge.building import worker
 from edge.building.build_process import run_job
 from edge.building.engine_store import Hit, Miss
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
 from edge.building.worker import Job, Message, Task
 from edge.config.schema import Config, Precision
-from edge.errors import BuildError, ConfigError
-from edge.records import BuildPhase, BuildProgress
+from edge.errors import BuildError, ConfigError, EdgeError, EngineOutOfMemory
+from edge.records import BuildPhase, BuildProgress, OnProgress
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODEL = REPOSITORY / "edge/demo/assets/parts.onnx"
@@ -218,3 +220,28 @@ def test_a_message_survives_the_pipe() -> None:
         "done": 0.5,
         "text": "17 of 34 images",
     }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [BuildError("no kernel"), ConfigError("no folder"), EngineOutOfMemory("no room")],
+    ids=lambda error: type(error).__name__,
+)
+def test_how_a_job_ends_keeps_its_kind_through_the_pipe(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, error: EdgeError
+) -> None:
+    def fail(job: Job, on_progress: OnProgress) -> None:
+        raise error
+
+    monkeypatch.setattr(worker, "work", fail)
+    said = io.StringIO()
+    of = job(plan(tmp_path, images))
+    worker.report(of, said)
+    # A worker that says just this.
+    (tmp_path / "said").write_text(said.getvalue())
+    script = tmp_path / "worker"
+    script.write_text(f"#!/bin/sh\nread job\ncat '{tmp_path}/said'\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with pytest.raises(type(error), match=str(error)):
+        run_job(of, lambda progress: None, threading.Event())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -10,6 +11,7 @@ from edge.building.engine_store import EngineStore, Hit, Miss
 from edge.building.fingerprint import Fingerprint
 from edge.config.schema import Precision
 from edge.errors import ConfigError
+from edge.records import Lane
 from tests.building.test_fingerprint import BACKEND, INT8
 
 WHEN = "2026-11-22T12:00:00Z"
@@ -43,6 +45,26 @@ def test_each_precision_has_its_own(store: EngineStore) -> None:
     store.save(FP16, WHEN, b"two")
     assert store.find(INT8) == Hit(b"one")
     assert store.find(FP16) == Hit(b"two")
+
+
+def test_each_lane_has_its_own(store: EngineStore) -> None:
+    backend = BACKEND.model_copy(update={"lane": Lane.PRIORITY, "max_batch": 1})
+    priority = INT8.model_copy(update={"backend": backend})
+    for _ in range(2):  # neither sweeps the other's away
+        store.save(INT8, WHEN, b"shared")
+        store.save(priority, WHEN, b"priority")
+    assert store.find(INT8) == Hit(b"shared")
+    assert store.find(priority) == Hit(b"priority")
+    assert (store.folder / "tensorrt-priority-int8.json").exists()
+
+
+def test_an_engine_of_before_there_were_lanes_is_found(store: EngineStore) -> None:
+    store.save(INT8, WHEN, b"plan")
+    path = store.folder / "tensorrt-int8.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    del manifest["fingerprint"]["backend"]["lane"]
+    path.write_text(json.dumps(manifest))
+    assert store.find(INT8) == Hit(b"plan")
 
 
 def test_a_new_engine_replaces_the_old_file(store: EngineStore) -> None:

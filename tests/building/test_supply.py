@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import pytest
 
+from edge.building.batch_limit import LimitFile, LimitKey
 from edge.building.engine_store import Hit, Miss
 from edge.building.gate_report import Agreement, GateReport, Verdict
-from edge.building.supply import EngineSupply, eta
+from edge.building.supply import EngineSupply, Supplied
 from edge.building.worker import Task
 from edge.clock import ManualClock
 from edge.config.schema import Precision
 from edge.errors import BuildError, CudaError, EdgeError, EngineError, EngineOutOfMemory
-from edge.records import BuildPhase, BuildProgress, EngineState, EngineStatus, OnProgress
+from edge.records import BuildProgress, EngineState, EngineStatus, OnProgress
+from tests.building.test_fingerprint import BACKEND, GRAPH
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 Found = Union[Hit, Miss]
+Made = Mapping[Tuple[Task, Precision], Union[Dict[Precision, Hit], EdgeError, None]]
+LIMIT = LimitKey(graph=GRAPH, backend=BACKEND, wanted=FP16, max_batch=8)
 
 
 def report(candidate: Precision, verdict: Verdict) -> GateReport:
@@ -40,14 +46,20 @@ def engine(precision: Precision, verdict: Optional[Verdict] = None) -> Hit:
 
 
 class Workshop:
-    """A store and the tasks that fill it, as a script; knows what a GPU's toolchain knows."""
+    """A store and the tasks that fill it, as a script; knows what a GPU's toolchain knows.
+
+    It is its own maker and toolchain. Engines of more than `fits` frames do not fit into memory,
+    and none of larger batches is there for smaller ones.
+    """
 
     exact = FP32
+    max_batch = 8
+    fits = 8
 
     def __init__(
         self,
         stored: Dict[Precision, Hit],
-        made: Mapping[Tuple[Task, Precision], Union[Dict[Precision, Hit], BuildError, None]],
+        made: Made,
         first: Precision = FP16,
     ) -> None:
         self.first = first
@@ -58,6 +70,25 @@ class Workshop:
         self.tasks: List[Tuple[Task, Precision]] = []
         self.refuses: Dict[Precision, EdgeError] = {}
         self.progress: List[BuildProgress] = []
+        self.priority: Optional[Workshop] = None
+
+    @property
+    def maker(self) -> Workshop:
+        return self
+
+    toolchain = maker
+
+    def of_at_most(self, max_batch: int) -> Workshop:
+        smaller = copy.copy(self)
+        smaller.max_batch, smaller.stored = max_batch, {}
+        return smaller
+
+    def halved(self) -> Optional[Workshop]:
+        return None if self.max_batch == 1 else self.of_at_most(self.max_batch // 2)
+
+    def for_priority(self) -> Workshop:
+        assert self.priority is not None, "nobody asked for it"
+        return self.priority
 
     def ready(self, precision: Precision) -> Optional[bytes]:
         return None
@@ -71,6 +102,8 @@ class Workshop:
     def load(self, data: bytes, precision: Precision) -> Any:
         if precision in self.refuses:
             raise self.refuses[precision]
+        if self.max_batch > self.fits:
+            raise EngineOutOfMemory(f"no room for {self.max_batch} frames")
         return data
 
     def run(self, task: Task, precision: Precision, on_progress: OnProgress) -> bool:
@@ -78,23 +111,25 @@ class Workshop:
         outcome = self.made[task, precision]
         for progress in self.progress:
             on_progress(progress)
-        if isinstance(outcome, BuildError):
+        if isinstance(outcome, EdgeError):
             raise outcome
         self.stored.update(outcome or {})
         return outcome is not None
 
 
 def supply(
-    workshop: Workshop, wanted: Precision, clock: Optional[ManualClock] = None
+    workshop: Workshop,
+    wanted: Precision,
+    clock: Optional[ManualClock] = None,
+    limits: Optional[LimitFile] = None,
 ) -> Tuple[EngineSupply, List[EngineStatus]]:
     told: List[EngineStatus] = []
     made = EngineSupply(
-        workshop,  # type: ignore[arg-type]  # a script in a Maker's place
-        workshop,  # type: ignore[arg-type]  # and in a Toolchain's
+        workshop,  # type: ignore[arg-type]  # a script in its place
         wanted,
-        workshop.run,
         told.append,
         clock or ManualClock(),
+        limits,
     )
     return made, told
 
@@ -254,7 +289,7 @@ def test_weights_that_overflow_in_fp16_serve_in_fp32() -> None:
     assert (precision, workshop.tasks) == (FP32, [])
 
 
-def test_a_kept_engine_that_is_refused_is_made_anew() -> None:
+def test_a_kept_engine_that_is_refused_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     workshop = Workshop({FP16: engine(FP16)}, {(FLOAT, FP16): {FP16: engine(FP16)}})
     workshop.refuses[FP16] = NAN
     made, _ = supply(workshop, FP16)
@@ -264,20 +299,17 @@ def test_a_kept_engine_that_is_refused_is_made_anew() -> None:
         workshop.refuses.clear()
         return run(task, precision, on_progress)
 
-    made._run_task = mend
+    monkeypatch.setattr(workshop, "run", mend)
     found = made.open_first(threading.Event())
     assert found is not None
     assert found[0] is FP16
     assert workshop.tasks == [(FLOAT, FP16)]
 
 
-@pytest.mark.parametrize(
-    "error", [EngineOutOfMemory("no room"), CudaError("CUDA_ERROR_UNKNOWN", "cuInit")]
-)
-def test_what_says_nothing_of_the_engine_gets_out(error: EdgeError) -> None:
+def test_what_says_nothing_of_the_engine_gets_out() -> None:
     workshop = Workshop({FP16: engine(FP16), FP32: engine(FP32)}, {})
-    workshop.refuses[FP16] = error
-    with pytest.raises(type(error)):
+    workshop.refuses[FP16] = CudaError("CUDA_ERROR_UNKNOWN", "cuInit")
+    with pytest.raises(CudaError):
         opened(workshop)
 
 
@@ -307,39 +339,114 @@ def test_an_engine_that_vanishes_after_its_build_is_said() -> None:
         made.first()
 
 
-def test_progress_is_told_at_a_new_phase_and_then_once_a_second() -> None:
-    clock = ManualClock()
-    workshop = Workshop({}, {(FLOAT, FP16): {FP16: engine(FP16)}})
-    made, told = supply(workshop, FP16, clock)
-
-    def step(ms: float, done: float, phase: BuildPhase = BuildPhase.BUILDING) -> int:
-        clock.advance_ms(ms)
-        before = len(told)
-        made._on_progress(BuildProgress(phase, FP16, done))
-        return len(told) - before
-
-    assert step(0, 0.0) == 1
-    assert step(999, 0.1) == 0
-    assert step(1, 0.2) == 1
-    assert told[-1].eta_s == pytest.approx(4.0)
-    assert step(1, 0.0, BuildPhase.JUDGING) == 1
+# --- out of memory --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("done", "began_at", "elapsed_s", "expected"),
-    [
-        (None, 0.0, 10.0, None),
-        (0.049, 0.0, 10.0, None),
-        (0.05, 0.0, 10.0, 190.0),
-        (0.5, 0.0, 10.0, 10.0),
-        (1.0, 0.0, 9.0, 0.0),
-        # A phase that takes over at two fifths has not done them itself.
-        (0.44, 0.4, 10.0, None),
-        (0.6, 0.4, 10.0, 20.0),
-    ],
-)
-def test_eta(
-    done: Optional[float], began_at: float, elapsed_s: float, expected: Optional[float]
+MAKES16 = {(FLOAT, FP16): {FP16: engine(FP16)}}
+
+
+@pytest.mark.parametrize(("fits", "max_batch"), [(8, 8), (7, 4), (4, 4), (3, 2), (1, 1)])
+def test_out_of_memory_halves_the_largest_batch_until_it_fits(
+    tmp_path: Path, fits: int, max_batch: int
 ) -> None:
-    wanted = None if expected is None else pytest.approx(expected)
-    assert eta(done, began_at, elapsed_s) == wanted
+    workshop = Workshop({FP16: engine(FP16)}, MAKES16)
+    workshop.fits = fits
+    made, told = supply(workshop, FP16, limits=LimitFile(tmp_path, LIMIT))
+    opened = made.open_first(threading.Event())
+    assert opened is not None
+    assert opened[0] is FP16
+    halvings = {8: 0, 4: 1, 2: 2, 1: 3}[max_batch]
+    assert workshop.tasks == [(FLOAT, FP16)] * halvings
+    limit = LimitFile(tmp_path, LIMIT).read()
+    assert (limit and limit.max_batch) == (max_batch if halvings else None)
+    if halvings:
+        said = f"at most {max_batch} frames at once, as memory ran out with more (no room for"
+        assert told[-1].message.startswith(said)
+
+
+def test_the_next_start_does_not_try_the_large_batch_again(tmp_path: Path) -> None:
+    limits = LimitFile(tmp_path, LIMIT)
+    limits.keep(2, "no room for 4 frames")
+    workshop = Workshop({FP16: engine(FP16)}, MAKES16)
+    workshop.fits = 2
+    made, told = supply(workshop, FP16, limits=limits)
+    assert "no room for 4 frames" in told[0].message
+    opened = made.open_first(threading.Event())
+    assert opened is not None
+    assert opened[0] is FP16
+    assert workshop.tasks == [(FLOAT, FP16)]  # of two frames, once
+
+
+def test_a_single_frame_that_does_not_fit_is_one_clear_line(tmp_path: Path) -> None:
+    workshop = Workshop({}, MAKES16)
+    workshop.fits = 0
+    made, _ = supply(workshop, FP16, limits=LimitFile(tmp_path, LIMIT))
+    with pytest.raises(EngineOutOfMemory, match=r"^no room for 1 frames; nor .* smaller network$"):
+        made.open_first(threading.Event())
+
+
+def test_memory_that_ends_while_the_first_engine_is_made_halves_too() -> None:
+    workshop = Workshop({}, {(FLOAT, FP16): EngineOutOfMemory("no room to build")})
+    with pytest.raises(EngineOutOfMemory, match="no room to build"):
+        supply(workshop, FP16)[0].open_first(threading.Event())
+    assert workshop.tasks == [(FLOAT, FP16)] * 4  # of 8, 4, 2 and 1 frames
+
+
+def test_what_is_ready_is_only_looked_at_and_never_halved(tmp_path: Path) -> None:
+    workshop = Workshop({FP16: engine(FP16)}, {})
+    workshop.fits = 4
+    made, _ = supply(workshop, FP16, limits=LimitFile(tmp_path, LIMIT))
+    with pytest.raises(EngineOutOfMemory):
+        made.open_ready()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_improvement_without_room_leaves_the_largest_batch_alone(tmp_path: Path) -> None:
+    workshop = Workshop({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+    workshop.refuses[INT8] = EngineOutOfMemory("no room beside fp16")
+    made, told = supply(workshop, INT8, limits=LimitFile(tmp_path, LIMIT))
+    assert made.load_better(Supplied(INT8, b"int8")) is None
+    assert told[-1].message == (
+        "the int8 engine cannot serve: no room beside fp16; the next start tries it alone"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_limit_and_a_later_failure_are_both_told(tmp_path: Path) -> None:
+    limits = LimitFile(tmp_path, LIMIT)
+    limits.keep(4, "no room")
+    made_int8: Made = {**MAKES16, (JUDGE, FP16): BuildError("memory ran out")}
+    made, told = supply(Workshop({}, made_int8), INT8, limits=limits)
+    assert made.open_first(threading.Event()) is not None
+    made.serves(FP16)
+    assert list(made.improvements()) == []
+    limit_words, failure = told[-1].message.rsplit("; ", 1)
+    assert failure == "memory ran out"
+    assert limit_words.endswith(f"delete {tmp_path / 'batch-limit.json'}")
+
+
+# --- an engine for priority frames ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("serving", "tasks"), [(INT8, [FP16]), (FP16, [FP16]), (FP32, [FP32])])
+def test_priority_frames_get_what_serves_the_others(
+    serving: Precision, tasks: List[Precision]
+) -> None:
+    shared = Workshop({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+    shared.priority = Workshop({}, {(FLOAT, one): {one: engine(one)} for one in (FP16, FP32)})
+    made, _ = supply(shared, INT8)
+    made.serves(serving)
+    told: List[EngineStatus] = []
+    priority = made.for_priority(told.append)
+    found = priority.first()
+    assert found is not None
+    assert [found.precision] == tasks
+    assert (priority.status.wanted, told[-1].wanted) == (serving, serving)
+
+
+def test_a_priority_engine_that_cannot_be_had_is_told() -> None:
+    shared = Workshop(GOOD16, {})
+    shared.priority = Workshop({}, {})
+    told: List[EngineStatus] = []
+    supply(shared, FP16)[0].for_priority(told.append).fails("no room for it")
+    assert (told[-1].state, told[-1].message) == (EngineState.FAILED, "no room for it")

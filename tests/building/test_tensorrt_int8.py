@@ -16,7 +16,7 @@ from edge.config.schema import (
     CalibrationMethod,
     Precision,
 )
-from edge.errors import BuildError, CaptureError
+from edge.errors import BuildError, CaptureError, CudaError
 from edge.records import DeployedGraph
 from tests.building.tensorrt_rig import (
     HEIGHT,
@@ -151,8 +151,8 @@ def test_what_tensorrt_swallows_is_raised(
 def test_the_cause_goes_before_tensorrts_complaint(graph: DeployedGraph) -> None:
     with rig_of(graph) as rig:
         host = rig.world.host
-        host.fail["cuStreamSynchronize"] = CaptureError("copy failed")
-        with pytest.raises(CaptureError, match="copy failed"):
+        host.fail["cuStreamSynchronize"] = "CUDA_ERROR_UNKNOWN"
+        with pytest.raises(CudaError, match="cuStreamSynchronize failed"):
             rig.builder.build_int8(feed_of())
 
 

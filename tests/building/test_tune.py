@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from edge.building.climb import Climb, End, Finding, Rig
 from edge.building.tune import (
     LADDER,
-    Climb,
-    End,
-    Finding,
     Point,
     Rung,
     Timing,
@@ -115,6 +113,11 @@ def test_a_few_disturbed_batches_do_not_move_the_throughput() -> None:
     assert disturbed.latency_ms_p99 == 900.0
 
 
+def test_what_overlaps_is_judged_by_its_results() -> None:
+    result = timing(4, [20 * NS_PER_MS] * 6, [10 * NS_PER_MS] * 3)
+    assert result == Timing(6, 20.0, 20.0, 400.0, 0.0)
+
+
 # --- climbing --------------------------------------------------------------------------------
 
 
@@ -177,7 +180,7 @@ def climb(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> Tuple[Dict[int, Rung], Optional[End]]:
     """The last that was found of every size, and the end if there was one."""
-    found: List[Finding] = list(Climb(machine, cap, seconds, is_stopped, machine).findings())
+    found: List[Finding] = list(Climb(Rig(machine, cap, machine), seconds, is_stopped).findings())
     rungs = {finding.batch: finding for finding in found if isinstance(finding, Rung)}
     ends = [finding for finding in found if isinstance(finding, End)]
     assert len(ends) <= 1
@@ -334,6 +337,17 @@ def test_the_plot_shows_every_point_and_marks_the_knee() -> None:
     ys = [float(circle.get("cy", "")) for circle in circles]
     assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1])  # doublings are equal steps
     assert ys == sorted(ys, reverse=True)  # SVG counts downwards
+
+
+def test_other_ways_are_drawn_beside_it() -> None:
+    others = {"serial": [Point(1, 20.0), Point(4, 40.0)], "compute <alone>": [Point(1, 900.0)]}
+    root = ElementTree.fromstring(svg("tiny", POINTS, 4, others))
+    lines = root.findall(f"{SVG}polyline")
+    texts = [text.text for text in root.findall(f"{SVG}text")]
+    assert len({line.get("stroke") for line in lines}) == len(lines) == 3
+    assert {"serial", "compute <alone>", "overlapped", "1000"} <= set(texts)
+    assert "900.0" not in texts  # only its own line has numbers
+    assert "overlapped" not in svg("tiny", POINTS, 4)
 
 
 @given(

@@ -5,7 +5,7 @@ from typing import Any, Dict, List
 import pytest
 
 from edge.config.combinations import contradictions, fillable_rows, idle_keys
-from edge.config.schema import Config
+from edge.config.schema import Config, EngineConfig
 
 
 def config(batching: Dict[str, Any], *cameras: Dict[str, Any]) -> Config:
@@ -36,6 +36,30 @@ def test_rows_that_the_cameras_can_fill(
     cameras: List[Dict[str, Any]], per_camera: int, expected: int
 ) -> None:
     assert fillable_rows(config({"max_frames_per_camera": per_camera}, *cameras)) == expected
+
+
+@pytest.mark.parametrize(
+    ("engine", "is_wrong"),
+    [
+        pytest.param({"backend": "tensorrt", "device": "cpu"}, True, id="tensorrt on a CPU"),
+        pytest.param({"backend": "tensorrt", "device": "cuda"}, False, id="tensorrt on a GPU"),
+        pytest.param({"backend": "tensorrt"}, False, id="tensorrt anywhere"),
+        pytest.param({"backend": "onnxruntime", "device": "cpu"}, False, id="onnxruntime"),
+        pytest.param({"device": "cpu"}, False, id="a CPU, whatever the backend"),
+    ],
+)
+def test_tensorrt_has_no_cpu(engine: Dict[str, str], is_wrong: bool) -> None:
+    # Two faults at once: neither hides the other.
+    made = config({"max_wait_ms": 20}, {"max_staleness_ms": 5}, {})
+    made = made.model_copy(update={"engine": EngineConfig.model_validate(engine)})
+    keys = [key for key, _ in contradictions(made)]
+    assert keys == [("engine", "device")] * is_wrong + [("cameras", 0, "max_staleness_ms")]
+
+
+def test_a_key_of_another_kind_of_source_is_a_contradiction() -> None:
+    made = config({}, {}, {"sensor_mode": 1, "latency_ms": 5})
+    keys = [key for key, _ in contradictions(made)]
+    assert keys == [("cameras", 1, "sensor_mode"), ("cameras", 1, "latency_ms")]
 
 
 TWO_OF = {

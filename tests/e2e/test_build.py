@@ -266,7 +266,7 @@ def calibrating(config: Path, edge: StartEdge) -> Edge:
     """A build that calibrates at present."""
     process = edge("--log-level", "info", "build", "-c", config)
     wait_for(
-        lambda: "INFO edge.building.supply: calibrating int8" in process.stderr,
+        lambda: "INFO edge.building.engine_news: calibrating int8" in process.stderr,
         "the calibration",
         PATIENCE_S,
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
 
 from edge.errors import CudaError
-from edge.inference import cuda
+from edge.inference import cuda, free_memory
 
 POISON = 0xA5
 Work = Callable[[], None]
@@ -69,7 +69,9 @@ class HostCuda:
         self.capability = capability
         self.memory: Dict[int, Allocation] = {}
         self.queues: Dict[int, List[Work]] = {}
-        self.events: Dict[int, int] = {}  # event -> the stream it was recorded on, or 0
+        self.done: Dict[int, int] = {}  # stream -> how much of what was queued is done
+        # event -> the stream it was recorded on, or 0, and how much was queued there by then
+        self.events: Dict[int, Tuple[int, int]] = {}
         self.priorities: Dict[int, int] = {}
         self.synchronized: List[int] = []
         self.recording: Dict[int, List[Work]] = {}  # stream -> what is recorded, not done
@@ -78,7 +80,7 @@ class HostCuda:
         self._local = threading.local()
         self._doing = threading.RLock()
         self._next_handle = 1000
-        self.fail: Dict[str, Exception] = {}
+        self.fail: Dict[str, str] = {}  # call -> name of the error it gives
 
     # --- for tests
 
@@ -90,7 +92,10 @@ class HostCuda:
             patch.setattr(cuda, "_import_pycuda", self._pycuda)
             context = cuda.Context()
         try:
-            yield context
+            with pytest.MonkeyPatch.context() as patch:
+                # Its memory is all there is, whatever the machine beneath has.
+                patch.setattr(free_memory, "available_bytes", lambda: 0)
+                yield context
         finally:  # after an error too
             context.close()
             assert self.stack == 0, "a context was left current"
@@ -124,13 +129,15 @@ class HostCuda:
     def call(self, name: str, *arguments: Any) -> None:
         self.require_current(name)
         if name in self.fail:
-            raise self.fail[name]
+            raise CudaError(self.fail[name], name)
         getattr(self, name)(*arguments)
 
     def is_ready(self, name: str, handle: Any) -> bool:
         self.require_current(name)
-        stream = handle.value if name == "cuStreamQuery" else self.events[handle.value]
-        return not self.queues.get(stream)
+        if name == "cuStreamQuery":
+            return not self.queues[handle.value]
+        stream, count = self.events[handle.value]
+        return self.done.get(stream, 0) >= count
 
     def cuCtxGetStreamPriorityRange(self, lowest: Any, highest: Any) -> None:
         lowest._obj.value, highest._obj.value = 0, -5
@@ -149,21 +156,22 @@ class HostCuda:
         self._flush(stream.value)
 
     def cuStreamWaitEvent(self, stream: Any, event: Any, flags: int) -> None:
-        recorded_on = self.events[event.value]
-        self._append(stream.value, lambda: self._flush(recorded_on))
+        recorded = self.events[event.value]
+        self._append(stream.value, lambda: self._flush(*recorded))
 
     def cuEventCreate(self, out: Any, flags: int) -> None:
-        self.events[self._make(out)] = 0
+        self.events[self._make(out)] = (0, 0)
 
     def cuEventDestroy_v2(self, event: Any) -> None:
         del self.events[event.value]
 
     def cuEventRecord(self, event: Any, stream: Any) -> None:
         assert stream.value not in self.recording, "an event of a graph is none of the stream"
-        self.events[event.value] = stream.value
+        count = self.done.get(stream.value, 0) + len(self.queues[stream.value])
+        self.events[event.value] = (stream.value, count)
 
     def cuEventSynchronize(self, event: Any) -> None:
-        self._flush(self.events[event.value])
+        self._flush(*self.events[event.value])
 
     def cuEventElapsedTime(self, out: Any, earlier: Any, later: Any) -> None:
         out._obj.value = 1.5
@@ -206,11 +214,13 @@ class HostCuda:
     def _append(self, stream: int, work: Work) -> None:
         self.recording.get(stream, self.queues[stream]).append(work)
 
-    def _flush(self, stream: int) -> None:
+    def _flush(self, stream: int, until: Optional[int] = None) -> None:
+        """Does what is queued on a stream, or only the first `until` of all that ever was."""
         # One at a time: what somebody else has begun is not done yet.
         with self._doing:
             queue = self.queues.get(stream, [])
-            while queue:
+            while queue and (until is None or self.done.get(stream, 0) < until):
+                self.done[stream] = self.done.get(stream, 0) + 1
                 queue.pop(0)()
 
     def _make(self, out: Any) -> int:

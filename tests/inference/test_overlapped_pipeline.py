@@ -16,7 +16,7 @@ from edge.batching.lane_queue import LaneQueue
 from edge.batching.ring import SlotRing
 from edge.clock import SystemClock
 from edge.config.schema import Precision
-from edge.errors import EngineError, EngineOutOfMemory
+from edge.errors import EngineOutOfMemory
 from edge.geometry import Image, Letterbox
 from edge.inference.chunks import ChunkedEngine
 from edge.inference.cuda import Context, PinnedArray, Stream
@@ -198,10 +198,10 @@ def test_an_engine_that_dies_stops_the_pipeline_and_says_why() -> None:
 
 def test_a_wait_that_fails_stops_the_pipeline_too() -> None:
     line = Line()
-    line.host.fail["cuEventSynchronize"] = EngineError("CUDA_ERROR_LAUNCH_FAILED")
+    line.host.fail["cuEventSynchronize"] = "CUDA_ERROR_LAUNCH_FAILED"
     line.submit(1)
     assert line._room.wait(HANG_S)
-    assert line.failures == ["completion: CUDA_ERROR_LAUNCH_FAILED"]
+    assert line.failures == ["completion: cuEventSynchronize failed: CUDA_ERROR_LAUNCH_FAILED"]
     assert not line.pipeline.can_take()
     line.host.fail.clear()
     line.pipeline.stop(HANG_S)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any, Dict
 
@@ -53,7 +54,26 @@ def test_everything_that_is_known_is_told() -> None:
 
 def test_what_is_unknown_is_absent() -> None:
     message = sent(EngineStatus(EngineState.LOADING, Precision.FP32))
-    assert not {"serving", "build", "gate"} & set(message)
+    assert not {"serving", "build", "gate", "priority"} & set(message)
+
+
+def test_the_engine_of_priority_cameras_is_told_beside_the_shared_one() -> None:
+    priority = EngineStatus(
+        EngineState.FAILED,
+        wanted=Precision.FP16,
+        cache={Precision.FP16: "none was built yet"},
+        message="priority frames go on through the shared engine: no room",
+    )
+    message = sent(dataclasses.replace(FULL, priority=priority))
+    assert (message["state"], message["serving"]) == ("improving", "fp16")
+    assert message["priority"] == {
+        "state": "failed",
+        "cache": {"fp16": "none was built yet"},
+        "message": "priority frames go on through the shared engine: no room",
+    }
+    message = sent(dataclasses.replace(FULL, priority=FULL))
+    same = ("state", "serving", "build", "cache", "gate", "message")
+    assert message["priority"] == {name: message[name] for name in same}
 
 
 @pytest.mark.parametrize("done", [None, 0.0, 1.0])

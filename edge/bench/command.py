@@ -1,61 +1,43 @@
-"""`edge bench`: measures the configured model at growing batch sizes, and may write its choice."""
+"""The command: measures batch sizes and the line end to end, and may write its choice."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import platform
-import queue
 import threading
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional
 
 from edge import __version__
+from edge.bench import words
+from edge.bench.measurement import Measurement, Subject
+from edge.bench.trial import TrialResult
+from edge.building.climb import End
 from edge.building.gauges import ProcessGauges
-from edge.building.graph import deploy
-from edge.building.plan import BuildPlan
-from edge.building.supply import open_supply
-from edge.building.tune import Climb, End, Point, Rung, is_doubtful, knee, noise_at_knee
+from edge.building.tune import Point, Rung, is_doubtful, knee, noise_at_knee
 from edge.building.tune_plot import svg
 from edge.building.tuning_file import Tuning, TuningKey, save_tuning, write_file
 from edge.clock import SystemClock, rfc3339
 from edge.config.schema import Config
-from edge.errors import EdgeError, EngineOutOfMemory
-from edge.health.machine import read_machine
-from edge.inference.chunks import batch_cap
-from edge.records import DeployedGraph, EngineInfo
-from edge.threads import SupervisedThread
+from edge.errors import EngineOutOfMemory
+from edge.health.board import read_board
 
 PLOT_NAME = "tuning.svg"
-
-# A stop is noticed within this time.
-_POLL_S = 0.1
-
-_HEADER = "batch  calls  repeats   p50 ms   p99 ms  frames/s   +/- %  cpu %  memory MiB  MiB/row"
-
-
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is measured; `load_mb` is the MiB of memory that loading it took."""
-
-    graph: DeployedGraph
-    engine: EngineInfo
-    load_mb: float
-
-
-Finding = Union[Subject, Rung, End, EdgeError]
 
 
 class Bench:
     """One measurement of a configuration; its parts are called in the order they stand here."""
 
-    def __init__(self, config: Config, seconds: float) -> None:
+    def __init__(self, config: Config, seconds: float, cameras: int) -> None:
         self._config = config
         self._seconds = seconds
+        self._cameras = cameras
         self._gauges = ProcessGauges()
+        self._board = read_board()
         self._subject: Optional[Subject] = None
         self._rungs: Dict[int, Rung] = {}
         self._end: Optional[End] = None
+        self._trial: Optional[TrialResult] = None
         self._tuning_path: Optional[Path] = None
         self._plot_path: Optional[Path] = None
 
@@ -64,15 +46,18 @@ class Bench:
 
         Raises EngineOutOfMemory where not even one frame fits, and what loading raises.
         """
-        for finding in _in_thread(self._findings(stop), stop):
+        measurement = Measurement(self._config, self._seconds, self._cameras, self._gauges)
+        for finding in measurement.findings(stop):
             if isinstance(finding, Subject):
                 self._subject = finding
-                yield from _introduction(finding, self._seconds)
+                yield from self._introduction(finding)
             elif isinstance(finding, Rung):
                 self._rungs[finding.batch] = finding
             elif isinstance(finding, End):
                 self._end = finding
                 self._rungs = {batch: self._rungs[batch] for batch in finding.sizes}
+            elif isinstance(finding, TrialResult):
+                self._trial = finding
             else:
                 yield from self._table()
                 raise finding
@@ -80,6 +65,7 @@ class Bench:
             raise EngineOutOfMemory(self._end.out_of_memory)
         yield from self._table()
         yield from self._conclusion()
+        yield from self._end_to_end()
 
     def save(self, plot: Optional[Path], *, is_tuning: bool) -> Iterator[str]:
         """Writes the plot, where one is asked for, and the choice; ConfigError if it cannot.
@@ -97,8 +83,8 @@ class Bench:
                 )
             plot = plot or self._config.device.state_dir / PLOT_NAME
         if plot is not None and self._subject is not None and self._rungs:
-            title = f"{self._subject.graph.name} on {_engine_words(self._subject.engine)}"
-            write_file(plot, svg(title, self._points, chosen))
+            title = f"{self._subject.graph.name} on {words.engine_words(self._subject.engine)}"
+            write_file(plot, svg(title, self._points, chosen, self._other_ways))
             self._plot_path = plot
             yield f"plot      {plot}"
 
@@ -112,6 +98,7 @@ class Bench:
             "is_knee_doubtful": is_doubtful(self._points),
             "out_of_memory": (self._end and self._end.out_of_memory) or None,
             "is_complete": self._end is not None,
+            "end_to_end": self._trial and self._trial.summary(),
             "tuning": _optional_text(self._tuning_path),
             "plot": _optional_text(self._plot_path),
         }
@@ -129,29 +116,35 @@ class Bench:
     def _rows(self) -> List[Dict[str, Any]]:
         return [rung.row() for rung in self._rungs.values()]
 
-    def _findings(self, stop: threading.Event) -> Iterator[Finding]:
-        config = self._config
-        before_mb = self._gauges.rss_mb()
-        graph = deploy(config.model.path, config.model)
-        module = read_machine().module
-        plan = BuildPlan.of(config, module)
-        supply = open_supply(plan, graph, lambda status: None, SystemClock(), stop)
-        with contextlib.closing(supply):
-            opened = supply.open_first(stop)
-            if opened is None:
-                return
-            with contextlib.closing(opened[1]) as engine:
-                cap, _ = batch_cap(engine.info.max_batch, config.engine.max_batch, module)
-                info = dataclasses.replace(engine.info, max_batch=cap)
-                yield Subject(graph, info, self._gauges.rss_mb() - before_mb)
-                climb = Climb(engine, cap, self._seconds, stop.is_set, self._gauges)
-                yield from climb.findings()
+    @property
+    def _other_ways(self) -> Mapping[str, List[Point]]:
+        """The curves beside the daemon's, on a device."""
+        pairs = [(rung, rung.device) for rung in self._rungs.values() if rung.device]
+        if not pairs:
+            return {}
+        return {
+            "compute alone": [Point(rung.batch, d.compute_alone_fps) for rung, d in pairs],
+            "serial": [Point(rung.batch, d.serial.throughput_fps) for rung, d in pairs],
+        }
+
+    def _introduction(self, subject: Subject) -> Iterator[str]:
+        yield from words.board_lines(self._board, self._gauges.cores)
+        if subject.card is not None:
+            yield words.card_line(subject.card)
+        yield from words.introduction(subject, self._seconds)
 
     def _table(self) -> Iterator[str]:
-        if self._rungs:
-            yield _HEADER
-            yield from map(_line, self._rungs.values())
-            yield "memory    resident in all; MiB/row is its growth per added frame, a rough number"
+        yield from words.table(list(self._rungs.values()), self._power_of)
+
+    def _end_to_end(self) -> Iterator[str]:
+        if self._trial is not None:
+            yield from words.trial_lines(self._trial, self._power_of)
+        elif self._end is not None and self._cameras:
+            yield "interrupted: nothing is told of the cameras"
+
+    @property
+    def _power_of(self) -> str:
+        return "" if self._subject is None else self._subject.power_of
 
     def _conclusion(self) -> Iterator[str]:
         if self._end is None:
@@ -187,55 +180,10 @@ class Bench:
             "seconds": self._seconds,
             "key": subject and TuningKey.of(subject.graph, subject.engine).model_dump(mode="json"),
             "load_mb": subject and round(subject.load_mb, 1),
+            "board": asdict(self._board),
+            "card": subject and subject.card and asdict(subject.card),
+            "power_of": (subject and subject.power_of) or None,
         }
-
-
-def _in_thread(findings: Iterator[Finding], stop: threading.Event) -> Iterator[Finding]:
-    """Gathers in a thread, so that neither a loading model nor a long batch delays a stop."""
-    found: queue.SimpleQueue[Finding] = queue.SimpleQueue()
-
-    def gather() -> None:
-        try:
-            for finding in findings:
-                found.put(finding)
-        except EdgeError as error:
-            found.put(error)
-
-    def fail(name: str, error: BaseException) -> None:
-        found.put(EdgeError(f"{name} died: {error!r}"))
-
-    thread = SupervisedThread("bench", gather, fail)
-    thread.start()
-    while True:
-        # Asked first: what arrives between an empty queue and these would be lost.
-        is_last_look = stop.is_set() or not thread.is_alive
-        try:
-            yield found.get(timeout=0 if is_last_look else _POLL_S)
-        except queue.Empty:
-            if is_last_look:
-                return
-
-
-def _introduction(subject: Subject, seconds: float) -> Iterator[str]:
-    width, height = subject.graph.preprocessing.input_wh
-    cap = subject.engine.max_batch
-    yield f"model     {subject.graph.name}, input {width}x{height}"
-    yield f"engine    {_engine_words(subject.engine)}, loaded into {subject.load_mb:.0f} MiB"
-    yield f"at once   up to {cap} frames; larger batches run as several calls"
-    yield f"measuring for about {seconds:g} s, longer if the model is slow; Ctrl-C ends"
-
-
-def _engine_words(engine: EngineInfo) -> str:
-    return f"{engine.backend} {engine.version} ({engine.device}, {engine.precision})"
-
-
-def _line(rung: Rung) -> str:
-    timing = rung.timing
-    return (
-        f"{rung.batch:5d}  {rung.calls:5d}  {timing.repeats:7d}  {timing.latency_ms_p50:7.1f}  "
-        f"{timing.latency_ms_p99:7.1f}  {timing.throughput_fps:8.1f}  {100 * timing.noise:6.1f}  "
-        f"{100 * rung.cpu_utilization:5.0f}  {rung.rss_mb:10.0f}  {rung.rss_mb_per_row:7.1f}"
-    )
 
 
 def _optional_text(path: Optional[Path]) -> Optional[str]:
