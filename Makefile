@@ -13,7 +13,7 @@ ARGS ?=
 PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONSTRAIN := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test soak lint types check clean system broker
+.PHONY: demo test soak lint types check clean system gstreamer broker
 
 demo: $(VENV)/.installed | broker
 	@$(VENV)/bin/edge demo $(ARGS)
@@ -44,6 +44,17 @@ system:
 	command -v mosquitto >/dev/null || missing="$$missing mosquitto"; \
 	command -v mosquitto_sub >/dev/null || missing="$$missing mosquitto-clients"; \
 	command -v ffmpeg >/dev/null || missing="$$missing ffmpeg"; \
+	$(call apt_install,$$missing)
+
+# What only some of the camera tests need, which are skipped without it: an OpenCV with GStreamer,
+# that of the system's own Python, and GStreamer's RTSP server.
+gstreamer:
+	@missing=; \
+	/usr/bin/python3 -c 'import cv2' 2>/dev/null || missing="$$missing python3-opencv"; \
+	for package in $(addprefix gstreamer1.0-,plugins-base plugins-good plugins-bad libav) \
+	    python3-gi gir1.2-gst-rtsp-server-1.0; do \
+	  dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
+	done; \
 	$(call apt_install,$$missing)
 
 # The demo also runs on a broker in Python where mosquitto cannot be installed.

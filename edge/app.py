@@ -34,6 +34,7 @@ from edge.records import (
     EngineInfo,
     EngineStatus,
     FrameResult,
+    PictureState,
     PipelineCounters,
     PublisherCounters,
 )
@@ -50,6 +51,8 @@ SHUTDOWN_S = 10.0
 FAREWELL_S = 2.0
 
 _NOT_DELIVERING = (CameraState.OFFLINE, CameraState.STALLED)
+# Black is no trouble: a room at night is.
+_WORTHLESS = (PictureState.FROZEN, PictureState.COVERED)
 
 
 @dataclass(frozen=True)
@@ -308,11 +311,7 @@ class App:
 
 def appliance_state(cameras: Sequence[CameraStatus]) -> Tuple[ApplianceState, str]:
     """What the cameras make of the appliance: ready only if one delivers and none has trouble."""
-    trouble = [
-        f"camera {status.camera} {status.state.value}: {status.reason}"
-        for status in cameras
-        if status.state in _NOT_DELIVERING
-    ]
+    trouble = [words for words in map(_trouble, cameras) if words]
     states = {status.state for status in cameras}
     if trouble:
         return ApplianceState.DEGRADED, "; ".join(trouble)
@@ -321,3 +320,11 @@ def appliance_state(cameras: Sequence[CameraStatus]) -> Tuple[ApplianceState, st
     if CameraState.STARTING in states:
         return ApplianceState.BUILDING, "waiting for the first frame"
     return ApplianceState.DEGRADED, "no camera delivers: all are disabled or have ended"
+
+
+def _trouble(status: CameraStatus) -> str:
+    if status.state in _NOT_DELIVERING:
+        return f"camera {status.camera} {status.state.value}: {status.reason}"
+    if status.picture in _WORTHLESS:
+        return f"camera {status.camera}: {status.reason}"
+    return ""

@@ -17,7 +17,7 @@ from edge.building.calibration_lint import CameraView, Expectations
 from edge.building.graph import deploy
 from edge.building.image_file import list_images
 from edge.building.likeness import is_alike, thumbnail
-from edge.capture import Mailbox, Reader, open_source
+from edge.capture import Mailbox, Reader, Watchdog, open_source, source_factory
 from edge.clock import MS_PER_S, NS_PER_S, Clock, SystemClock
 from edge.config.schema import CameraConfig, Config
 from edge.errors import CaptureError, ConfigError, EdgeError
@@ -112,7 +112,6 @@ class Sampler:
     def sample(self, now_ns: int, folder: Path) -> None:
         """Writes the newest frame, if one is due and shows something new; ConfigError if it
         cannot."""
-        self.reader.check_stall(now_ns)
         frame = self._mailbox.take() if self._schedule.is_due(now_ns) else None
         if frame is None:
             return
@@ -161,10 +160,11 @@ class Collector:
         )
         start_ns = self._clock.monotonic_ns()
         self._samplers = self._make_samplers(start_ns)
+        watchdog = Watchdog((sampler.reader for sampler in self._samplers), self._fail)
         try:
             for sampler in self._samplers:
                 sampler.reader.start()
-            yield from self._collect(start_ns, stop)
+            yield from self._collect(start_ns, watchdog, stop)
         finally:
             self._stop_readers()
         yield from (f"camera    {sampler}" for sampler in self._samplers)
@@ -185,21 +185,24 @@ class Collector:
         ]
 
     def _sampler(self, camera: CameraConfig, schedule: Schedule) -> Sampler:
-        source = open_source(camera, self._base_dir, render_scene)
+        sources = source_factory(camera, self._base_dir, render_scene)
         mailbox = Mailbox(camera.name, lambda: None)
-        reader = Reader(camera, source, mailbox, self._clock, lambda status: None, self._fail)
+        reader = Reader(camera, sources, mailbox, self._clock, lambda status: None, self._fail)
         return Sampler(camera.name, reader, mailbox, schedule)
 
     def _fail(self, thread: str, error: BaseException) -> None:
-        self._failure = EdgeError(f"{thread} died: {error!r}")
+        self._failure = (
+            error if isinstance(error, EdgeError) else EdgeError(f"{thread} died: {error!r}")
+        )
 
-    def _collect(self, start_ns: int, stop: threading.Event) -> Iterator[str]:
+    def _collect(self, start_ns: int, watchdog: Watchdog, stop: threading.Event) -> Iterator[str]:
         report_s = min(max(self._seconds / _REPORTS, _SHORTEST_REPORT_S), _LONGEST_REPORT_S)
         next_report_s = report_s
         while not stop.wait(_POLL_S):
             if self._failure is not None:
                 raise self._failure
             now_ns = self._clock.monotonic_ns()
+            watchdog.check(now_ns)
             elapsed_s = (now_ns - start_ns) / NS_PER_S
             if elapsed_s >= self._seconds or all(s.is_done for s in self._samplers):
                 return

@@ -8,18 +8,19 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
 from edge.building.supply import HIT, EngineSupply, open_supply
-from edge.capture import open_source
+from edge.capture import Picture, Source, open_source
+from edge.capture.survey.attempt import Attempt
 from edge.clock import SystemClock
 from edge.config.camera_uri import MediaSpec
 from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config, Precision
 from edge.engines import needs_priority_engine
-from edge.errors import CaptureError, EdgeError, EngineOutOfMemory
+from edge.errors import CaptureError, ConfigError, EdgeError, EngineOutOfMemory
 from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
 from edge.inference.chunks import affordable_rows, batch_cap
@@ -28,6 +29,8 @@ from edge.postprocess.postprocess import Postprocessor
 from edge.records import DeployedGraph, EngineInfo, EngineStatus
 
 _BROKER_TIMEOUT_S = 2.0
+# Above what FFmpeg takes to give a network camera up.
+_CAMERA_TIMEOUT_S = 20.0
 _NAMES_SHOWN = 12
 
 
@@ -113,16 +116,21 @@ class Checker:
         title = f"camera   {camera.name}: {camera.uri}"
         if not camera.enabled:
             return f"{title}: disabled"
-        source = open_source(camera, self._base_dir, render_scene)
         try:
-            source.open()
-            picture = source.read()
+            source = open_source(camera, self._base_dir, render_scene)
+            # In a thread that can be left behind: a driver's call cannot be interrupted.
+            look = Attempt(f"check-{camera.name}", lambda: [_first_picture(source)])
+            found = look.result(_CAMERA_TIMEOUT_S)
+        except ConfigError as error:
+            return self._fault(f"{title}: {error}")
         except CaptureError as error:
             if isinstance(camera.uri.resolve(self._base_dir), MediaSpec):
                 return self._fault(f"{title}: {error}")
             return f"{title}: {error} (the daemon will keep trying)"
-        finally:
-            source.close()
+        if found is None:
+            seconds = f"{_CAMERA_TIMEOUT_S:.0f} s"
+            return f"{title}: no picture within {seconds} (the daemon will keep trying)"
+        (picture,) = found
         if picture is None:
             return self._fault(f"{title}: holds no picture")
         height, width = picture.image.shape[:2]
@@ -141,6 +149,14 @@ class Checker:
     def _fault(self, line: str) -> str:
         self.faults += 1
         return f"! {line}"
+
+
+def _first_picture(source: Source) -> Optional[Picture]:
+    try:
+        source.open()
+        return source.read()
+    finally:
+        source.close()
 
 
 def _priority_engine(shared: EngineSupply, serving: Precision) -> Iterator[str]:

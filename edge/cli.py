@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Optional, Sequence
 
 from edge import __version__
+from edge.arguments import add_config, camera_count, positive, positive_count, seconds_of_a_day
 from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
 from edge.process import end, open_missing_streams, stop_signals
 
@@ -26,12 +27,11 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "The vision appliance for NVIDIA Jetson: cameras in, detections over MQTT out."
 
 # Commands that say themselves what there is to say.
-_QUIETER = {"demo": "warning", "check": "warning", "bench": "warning", "build": "error"}
-
-_DAY_S = 86_400
+_QUIETER = {"build": "error", **dict.fromkeys(("demo", "check", "bench", "cameras"), "warning")}
 
 EXIT_CODES = """exit codes:
   0   done, or stopped by SIGINT or SIGTERM
+  1   `edge cameras`: an enabled camera gave no frame
   2   wrong use of the command line
   70  failed while running; a supervisor should restart it
   78  the configuration or a file it names is wrong; restarting will not help
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_check(commands)
+    _add_cameras(commands)
     _add_build(commands)
     _add_bench(commands)
     _add_calibrate(commands)
@@ -70,7 +71,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Runs the daemon until SIGTERM or SIGINT: reads the cameras, detects, "
         "publishes over MQTT. A broker or camera that is absent is waited for.",
     )
-    _add_config(run)
+    add_config(run)
     run.set_defaults(call=_run)
 
 
@@ -81,8 +82,37 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Validates the file, opens the model and reads one frame of every camera, "
         "and says what the daemon would do. Nothing is published.",
     )
-    _add_config(check)
+    add_config(check)
     check.set_defaults(call=_check)
+
+
+def _add_cameras(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    cameras = commands.add_parser(
+        "cameras",
+        help="list the cameras, look through them, and say what is wrong",
+        description="Lists the cameras that are connected, with what they offer and what to write "
+        "into the configuration. With a configuration it opens each of its cameras as the daemon "
+        "would, measures size and rate, and says why one gives no frame and what to do. Stop the "
+        "daemon first: most cameras serve one program only. Exit code 0 says that every enabled "
+        "camera gave a frame, 1 that one did not.",
+    )
+    add_config(cameras, is_required=False)
+    cameras.add_argument("--json", action="store_true", help="print one object instead of lines")
+    cameras.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE.jpg",
+        help="write a contact sheet: a picture of every camera, or why there is none; without a "
+        "config, of those that are connected",
+    )
+    cameras.add_argument(
+        "--timeout",
+        type=seconds_of_a_day,
+        default=10.0,
+        metavar="S",
+        help="wait S seconds for a camera's first frame (default: 10)",
+    )
+    cameras.set_defaults(call=_cameras)
 
 
 def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,7 +125,7 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "itself; this shows it, and leaves it ready. Exit code 0 says that something can serve, 78 "
         "that something must be changed first, or that INT8 cannot be had without.",
     )
-    _add_config(build)
+    add_config(build)
     build.add_argument("--json", action="store_true", help="print one object instead of lines")
     build.set_defaults(call=_build)
 
@@ -103,13 +133,15 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     bench = commands.add_parser(
         "bench",
-        help="measure batch sizes, and choose one",
-        description="Runs the configured model on batches of 1, 2, 4 … 64 frames and prints "
-        "throughput, latency, CPU utilization and memory of each, and the knee: the smallest "
-        "batch with 95 %% of the best throughput. Stop the daemon first, it would be measured "
-        "too. Ctrl-C ends with what was measured so far.",
+        help="measure what the model does here, and choose a batch size",
+        description="Says what machine this is, runs the configured model on batches of 1, 2, 4 … "
+        "64 frames and prints throughput, latency, utilization and memory of each, and the knee: "
+        "the smallest batch with 95 %% of the best throughput. On a GPU also one batch after the "
+        "other and computing alone, the stages, and power where it can be read. Then synthetic "
+        "cameras go the daemon's whole road. Stop the daemon first, it would be measured too. "
+        "Ctrl-C ends with what was measured so far.",
     )
-    _add_config(bench)
+    add_config(bench)
     bench.add_argument(
         "--tune",
         action="store_true",
@@ -119,11 +151,18 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     bench.add_argument("--json", action="store_true", help="print one object instead of the table")
     bench.add_argument(
         "--seconds",
-        type=_seconds_of_a_day,
+        type=seconds_of_a_day,
         default=30.0,
         metavar="N",
-        help="measure for about N seconds (default: 30); a slow model takes longer, as every "
-        "size is run at least five times",
+        help="measure sizes for about N seconds (default: 30); a slow model takes longer, as every "
+        "one is run at least five times, and power and cameras come on top",
+    )
+    bench.add_argument(
+        "--cameras",
+        type=camera_count,
+        default=4,
+        metavar="N",
+        help="synthetic cameras to run end to end (default: 4; 0: none)",
     )
     bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="where to write the plot")
     bench.set_defaults(call=_bench)
@@ -137,7 +176,7 @@ def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "should be mended: copies, damaged files, sizes, shapes and light unlike the cameras'. "
         "With --collect it fills the folder from the cameras instead. Nothing is built.",
     )
-    _add_config(calibrate)
+    add_config(calibrate)
     calibrate.add_argument(
         "--collect",
         action="store_true",
@@ -145,16 +184,16 @@ def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         "no file is overwritten, frames like the camera's last are skipped; Ctrl-C keeps the rest",
     )
     span = calibrate.add_mutually_exclusive_group()
-    span.add_argument("--seconds", type=_positive, metavar="N", help="collect for N seconds")
+    span.add_argument("--seconds", type=positive, metavar="N", help="collect for N seconds")
     span.add_argument(
         "--hours",
-        type=_positive,
+        type=positive,
         metavar="H",
         help="collect for H hours (default: 24, every shift)",
     )
     calibrate.add_argument(
         "--images",
-        type=_positive_count,
+        type=positive_count,
         metavar="N",
         help="images of all cameras together (default: 500)",
     )
@@ -169,7 +208,7 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "images, a live synthetic scene) with a bundled detector of industrial parts and a "
         "broker of its own on loopback. Ctrl-C ends.",
     )
-    demo.add_argument("--seconds", type=_positive, metavar="N", help="end after N seconds")
+    demo.add_argument("--seconds", type=positive, metavar="N", help="end after N seconds")
     demo.add_argument(
         "--json", action="store_true", help="print one summary object on stdout at the end"
     )
@@ -193,35 +232,6 @@ def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--mqtt", action="store_true", help="the payloads, one schema per message kind"
     )
     schema.set_defaults(call=_schema)
-
-
-def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-c", "--config", type=Path, required=True, metavar="FILE", help="the YAML file"
-    )
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text}")
-    return value
-
-
-def _seconds_of_a_day(text: str) -> float:
-    value = _positive(text)
-    if value > _DAY_S:
-        raise argparse.ArgumentTypeError(f"must be at most {_DAY_S} (a day), got {text}")
-    return value
-
-
-def _positive_count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text}")
-    return int(text)
 
 
 def entry() -> None:
@@ -291,6 +301,25 @@ def _check(arguments: argparse.Namespace, stop: threading.Event) -> int:
     return EXIT_CONFIG if checker.faults else 0
 
 
+def _cameras(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.cameras.command import CameraSurvey
+    from edge.config.load import load
+
+    # As for `edge check`: a camera that hangs must not outlast Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    path = arguments.config
+    config = None if path is None else load(path, os.environ)
+    base_dir = Path.cwd() if path is None else path.resolve().parent
+    survey = CameraSurvey(config, base_dir, arguments.timeout, arguments.sheet)
+    for line in survey.lines():
+        if not arguments.json:
+            print(line, flush=True)
+    if arguments.json:
+        print(json.dumps(survey.summary()))
+    return survey.exit_code
+
+
 def _build(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.build import Build
     from edge.config.load import load
@@ -307,10 +336,10 @@ def _build(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
 
 def _bench(arguments: argparse.Namespace, stop: threading.Event) -> int:
-    from edge.bench import Bench
+    from edge.bench.command import Bench
     from edge.config.load import load
 
-    bench = Bench(load(arguments.config, os.environ), arguments.seconds)
+    bench = Bench(load(arguments.config, os.environ), arguments.seconds, arguments.cameras)
     lines = itertools.chain(
         bench.measure(stop), bench.save(arguments.plot, is_tuning=arguments.tune)
     )

@@ -26,7 +26,7 @@ from edge.batching.shared_lane import SharedLane
 from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
 from edge.building.tuning_file import TuningKey, batch_target
-from edge.capture import Mailbox, Reader, RenderFactory, open_source
+from edge.capture import Mailbox, Reader, RenderFactory, Watchdog, source_factory
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.combinations import fillable_rows, idle_keys
 from edge.config.schema import CameraConfig, Config
@@ -135,6 +135,7 @@ class Line:
         self._allocate = detector.allocate
         self._configured_cap = config.engine.max_batch
         self._row_bytes = graph.row_bytes
+        self._input_wh = graph.preprocessing.input_wh
         self._stall_s = config.engine.stall_s
         self._seat = EngineSeat(self._chunked(detector.engine))
         self._priority_seat: Optional[EngineSeat] = None
@@ -147,6 +148,7 @@ class Line:
         config = _with_target(config, target)
         self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
         self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
+        self._watchdog = Watchdog(self._readers.values(), hooks.on_failure)
         self._meter = PipelineMeter(
             {name: self._reading(name) for name in self._readers},
             {camera.name: camera.deadline_ms for camera in config.cameras},
@@ -216,8 +218,7 @@ class Line:
     def observe(self) -> None:
         """Looks for cameras that stalled and samples the rates; called several times a second."""
         now_ns = self._clock.monotonic_ns()
-        for reader in self._readers.values():
-            reader.check_stall(now_ns)
+        self._watchdog.check(now_ns)
         self._check_engine(now_ns)
         self._meter.observe(now_ns)
         if self._tuning is not None:
@@ -306,15 +307,19 @@ class Line:
         return Batcher(priority, shared, self._clock)
 
     def _reader(self, camera: CameraConfig, base_dir: Path) -> Reader:
-        source = open_source(camera, base_dir, self._options.renderer)
+        sources = source_factory(camera, base_dir, self._options.renderer, self._input_wh)
         hooks = self._hooks
         mailbox = self._mailboxes[camera.name]
-        return Reader(camera, source, mailbox, self._clock, hooks.on_status, hooks.on_failure)
+        return Reader(camera, sources, mailbox, self._clock, hooks.on_status, hooks.on_failure)
 
     def _reading(self, name: str) -> Callable[[], CameraReading]:
         reader, mailbox = self._readers[name], self._mailboxes[name]
         return lambda: CameraReading(
-            reader.status, reader.frames_read, reader.reconnects, mailbox.dropped
+            reader.status,
+            reader.frames_read,
+            reader.reconnects,
+            mailbox.dropped,
+            reader.abandoned,
         )
 
     def _wake(self) -> None:

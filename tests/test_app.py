@@ -13,7 +13,7 @@ from edge.errors import EXIT_SOFTWARE, EngineError
 from edge.geometry import Image
 from edge.inference.engine import Synchronous
 from edge.publish.payload import ApplianceState
-from edge.records import CameraState, CameraStatus, EngineInfo
+from edge.records import CameraState, CameraStatus, EngineInfo, PictureState
 from tests.building.tiny_detectors import TinyDetector
 
 ONLINE, STARTING = CameraState.ONLINE, CameraState.STARTING
@@ -45,6 +45,24 @@ def test_the_cameras_make_the_state(
     assert state is expected
     assert reason in words
     assert bool(words) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        pytest.param(PictureState.OK, ApplianceState.READY, id="ok"),
+        pytest.param(PictureState.BLACK, ApplianceState.READY, id="black, as a room at night"),
+        pytest.param(PictureState.FROZEN, ApplianceState.DEGRADED, id="frozen"),
+        pytest.param(PictureState.COVERED, ApplianceState.DEGRADED, id="covered"),
+    ],
+)
+def test_what_a_camera_shows_makes_the_state(
+    picture: PictureState, expected: ApplianceState
+) -> None:
+    status = CameraStatus("gate", ONLINE, 0, "it shows nothing new", picture)
+    state, words = appliance_state([status])
+    assert state is expected
+    assert words == ("" if state is ApplianceState.READY else f"camera gate: {status.reason}")
 
 
 class Hung(Synchronous):

@@ -15,9 +15,10 @@ FOUNDATION = frozenset(
     {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
 )
 # `line` is the part of `app` that wires the hot path.
-# `check`, `bench` and `calibrate` are commands, which look into rooms without starting the daemon.
+# `check`, `bench`, `calibrate` and `cameras` are commands, which look into rooms without starting
+# the daemon.
 COMPOSERS = frozenset(
-    {"app", "line", "cli", "check", "build", "bench", "engines", "calibrate", "__main__"}
+    {"app", "line", "cli", "check", "build", "bench", "engines", "calibrate", "cameras", "__main__"}
 )
 # It judges what it builds by what an engine detects with it.
 ALSO_ALLOWED = {"building": frozenset({"inference", "postprocess"})}

@@ -34,7 +34,9 @@ def write(folder: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["bench"], ["demo"], ["schema"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["check"], ["cameras"], ["bench"], ["demo"], ["schema"]]
+)
 def test_every_command_explains_itself(
     command: List[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,6 +60,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.param([], id="no command"),
         pytest.param(["fly"], id="unknown command"),
         pytest.param(["run"], id="no config"),
+        pytest.param(["cameras", "--timeout", "0"], id="no time"),
         pytest.param(["demo", "--seconds", "-1"], id="negative seconds"),
         pytest.param(["demo", "--seconds", "inf"], id="endless seconds"),
         pytest.param(["demo", "--seconds", "soon"], id="seconds in words"),

@@ -21,10 +21,11 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 class FolderSource:
     """The images of a folder in the order of their names, listed afresh on every lap."""
 
-    def __init__(self, folder: Path, fps: float, *, loop: bool) -> None:
+    def __init__(self, folder: Path, fps: float, *, loop: bool, realtime: bool = True) -> None:
         self._folder = folder
         self._frame_s = 1.0 / fps
         self._loop = loop
+        self._realtime = realtime
         self._images: Iterator[Image] = iter(())
         self._images_shown = 0
         self._unreadable: Set[Path] = set()
@@ -47,7 +48,7 @@ class FolderSource:
             return None
         media_s = self._images_shown * self._frame_s
         self._images_shown += 1
-        return Picture(image, media_s)
+        return Picture(image, media_s if self._realtime else None)
 
     def close(self) -> None:
         """Forgets the place in the folder."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from contextlib import contextmanager
-from typing import Callable, Deque, Iterator, Optional
+from typing import Callable, Deque, Optional
 
-from edge.clock import NS_PER_S, Clock
+from edge.clock import Clock
 from edge.config.schema import CameraConfig
-from edge.records import CameraState, CameraStatus
+from edge.records import CameraState, CameraStatus, PictureState
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +17,12 @@ OnStatus = Callable[[CameraStatus], None]
 """Told each change of a camera's status, in order."""
 
 _TROUBLE = (CameraState.OFFLINE, CameraState.STALLED)
+_PICTURE_WORDS = {
+    PictureState.OK: "",
+    PictureState.FROZEN: "the picture is frozen: nothing in it changes, not even the noise",
+    PictureState.BLACK: "the picture is black",
+    PictureState.COVERED: "the picture has lost its detail: something covers the lens",
+}
 
 
 class StatusTracker:
@@ -33,7 +38,6 @@ class StatusTracker:
         self._lock = threading.Lock()
         self._untold: Deque[CameraStatus] = deque()
         self._is_telling = False
-        self._waiting_since_ns: Optional[int] = None
         state = CameraState.STARTING if config.enabled else CameraState.DISABLED
         self._status = CameraStatus(config.name, state, clock.unix_ms())
 
@@ -54,32 +58,27 @@ class StatusTracker:
             self._set(state, reason)
         self._tell()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Surrounds an opening or the wait for a frame, which is to end within `stall_s`."""
+    def online(self, picture: PictureState) -> None:
+        """Says that a frame has come, and what it shows."""
         with self._lock:
-            self._waiting_since_ns = self._clock.monotonic_ns()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waiting_since_ns = None
+            self._set(CameraState.ONLINE, _PICTURE_WORDS[picture], picture)
+        self._tell()
 
-    def check_stall(self, now_ns: int) -> None:
-        """Makes the camera stalled if its frame has been waited for too long."""
+    def stall_if(self, is_stalled: Callable[[], bool]) -> None:
+        """Makes the camera stalled if `is_stalled` says so; no frame comes in between."""
         with self._lock:
             # A retry that hangs leaves a camera offline.
             is_offline = self._status.state is CameraState.OFFLINE
-            if not is_offline and is_stalled(self._waiting_since_ns, now_ns, self._stall_s):
+            if not is_offline and is_stalled():
                 self._set(CameraState.STALLED, f"no frame for {self._stall_s:g} s")
         self._tell()
 
-    def _set(self, state: CameraState, reason: str) -> None:
+    def _set(self, state: CameraState, reason: str, picture: Optional[PictureState] = None) -> None:
         before = self._status
-        if (state, reason) == (before.state, before.reason):
+        if (state, reason, picture) == (before.state, before.reason, before.picture):
             return
         since_unix_ms = before.since_unix_ms if state is before.state else self._clock.unix_ms()
-        self._status = CameraStatus(before.camera, state, since_unix_ms, reason)
+        self._status = CameraStatus(before.camera, state, since_unix_ms, reason, picture)
         self._untold.append(self._status)
 
     def _tell(self) -> None:
@@ -98,12 +97,8 @@ class StatusTracker:
                     self._is_telling = False
 
 
-def is_stalled(waiting_since_ns: Optional[int], now_ns: int, stall_s: float) -> bool:
-    """Tells whether a wait for a frame has reached `stall_s`."""
-    return waiting_since_ns is not None and now_ns - waiting_since_ns >= stall_s * NS_PER_S
-
-
 def _log_status(status: CameraStatus) -> None:
-    level = logging.WARNING if status.state in _TROUBLE else logging.INFO
+    is_well = status.state not in _TROUBLE and status.picture in (None, PictureState.OK)
     reason = f": {status.reason}" if status.reason else ""
+    level = logging.INFO if is_well else logging.WARNING
     log.log(level, "camera %s is %s%s", status.camera, status.state.value, reason)

@@ -8,7 +8,7 @@ from typing import Callable, Dict, Mapping, Optional
 from edge.clock import NS_PER_S, Clock, is_clock_synced
 from edge.config.schema import MqttConfig
 from edge.errors import PublishError
-from edge.publish import engine_payload, payload
+from edge.publish import camera_payload, engine_payload, payload
 from edge.publish.envelope import Header, Payload
 from edge.publish.link import MqttLink
 from edge.publish.payload import Appliance, ApplianceState, ServedModel
@@ -97,14 +97,14 @@ class Publisher:
         """Says whether a camera delivers."""
         self._retain(
             self._topics.camera_status(status.camera),
-            lambda header: payload.camera_status_payload(status, header),
+            lambda header: camera_payload.camera_status_payload(status, header),
         )
 
     def publish_camera_stats(self, counters: CameraCounters) -> None:
         """Says how much a camera delivers."""
         self._pass(
             self._topics.camera_stats(counters.status.camera),
-            lambda header: payload.camera_stats_payload(counters, header),
+            lambda header: camera_payload.camera_stats_payload(counters, header),
         )
 
     def publish_health(self, readings: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ from edge.records.cameras import (
     Frame,
     FrameInfo,
     OnFrame,
+    PictureState,
     TimestampSource,
 )
 from edge.records.engines import (
@@ -73,6 +74,7 @@ __all__ = [
     "OnBatchResult",
     "OnFrame",
     "OnProgress",
+    "PictureState",
     "PipelineCounters",
     "Preprocessing",
     "PublisherCounters",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Callable, Mapping, Tuple
+from typing import Callable, Mapping, Optional, Tuple
 
 from edge.geometry import Image
 
@@ -28,14 +28,27 @@ class CameraState(str, Enum):
     ENDED = "ended"
 
 
+class PictureState(str, Enum):
+    """What a camera that delivers shows."""
+
+    OK = "ok"
+    FROZEN = "frozen"
+    BLACK = "black"
+    COVERED = "covered"
+
+
 @dataclass(frozen=True)
 class CameraStatus:
-    """A camera's state since `since_unix_ms`, with the reason in words when it is not online."""
+    """A camera's state since `since_unix_ms`, with the reason in words where all is not well.
+
+    `picture` is None while the camera is not online.
+    """
 
     camera: str
     state: CameraState
     since_unix_ms: int
     reason: str = ""
+    picture: Optional[PictureState] = None
 
 
 class DropCause(str, Enum):

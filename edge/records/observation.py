@@ -11,7 +11,10 @@ from edge.records.engines import BatchSetting
 
 @dataclass(frozen=True)
 class CameraCounters:
-    """What one camera has done since the start; rates are over the last seconds."""
+    """What one camera has done since the start; rates are over the last seconds.
+
+    `abandoned` counts the threads that hung in its driver and were replaced.
+    """
 
     status: CameraStatus
     frames_read: int
@@ -24,6 +27,7 @@ class CameraCounters:
     latency_ms_p50: Optional[float]
     latency_ms_p99: Optional[float]
     deadline_missed: int = 0
+    abandoned: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from edge.capture import Source, open_source
-from edge.capture.opening import MediaSource
+from edge.capture.gstreamer import CustomPipeline, HardwareCamera
+from edge.capture.hardware import Abilities
+from edge.capture.opening import MediaSource, TurnedSource, source_factory
 from edge.capture.synthetic import SyntheticSource
-from edge.capture.video import RtspStream, V4l2Camera
-from edge.config.schema import CameraConfig
-from edge.errors import CaptureError
+from edge.capture.v4l2_camera import V4l2Camera
+from edge.capture.video import RtspStream
+from edge.config.camera import CameraConfig
+from edge.errors import CaptureError, ConfigError
 from edge.geometry import Image
 from tests.capture.conftest import Media
 
@@ -94,3 +97,127 @@ def test_a_folder_that_is_mounted_later_is_found(tmp_path: Path, media: Media) -
 def test_a_path_too_long_for_any_file_is_a_capture_error(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="File name too long"):
         open_from(tmp_path, "x" * 300).open()
+
+
+JETSON = Abilities(gstreamer=True, nvidia_elements=True, opencv="OpenCV 4.5.4 in /usr/lib")
+DEBIAN = Abilities(gstreamer=True, nvidia_elements=False, opencv="OpenCV 4.6.0 in /usr/lib")
+PIP = Abilities(gstreamer=False, nvidia_elements=False, opencv="OpenCV 4.11.0 in /venv")
+
+
+def made(uri: str, abilities: Abilities, **keys: object) -> Source:
+    camera = CameraConfig.model_validate({"name": "gate", "uri": uri, **keys})
+    return source_factory(camera, Path("/data"), render, (640, 640), abilities)()
+
+
+MJPEG = {"pixel_format": "mjpeg"}
+SOFTWARE = {"decoder": "software"}
+KINDS: Dict[str, Tuple[str, Dict[str, str], Abilities, type]] = {
+    "csi": ("csi://0", {}, JETSON, HardwareCamera),
+    "rtsp": ("rtsp://h/s", {}, JETSON, HardwareCamera),
+    "rtsp in software": ("rtsp://h/s", SOFTWARE, JETSON, RtspStream),
+    "rtsp without a Jetson": ("rtsp://h/s", {}, DEBIAN, RtspStream),
+    "rtsp without GStreamer": ("rtsp://h/s", {}, PIP, RtspStream),
+    "usb mjpeg": ("/dev/video0", MJPEG, JETSON, HardwareCamera),
+    "usb mjpeg in software": ("/dev/video0", {**MJPEG, **SOFTWARE}, JETSON, V4l2Camera),
+    "usb mjpeg without a Jetson": ("/dev/video0", MJPEG, DEBIAN, V4l2Camera),
+    "usb by its own choice": ("/dev/video0", {}, JETSON, V4l2Camera),
+    "usb yuyv": ("/dev/video0", {"pixel_format": "yuyv"}, JETSON, V4l2Camera),
+    "usb yuyv in hardware": (
+        "/dev/video0",
+        {"pixel_format": "yuyv", "decoder": "hardware"},
+        JETSON,
+        HardwareCamera,
+    ),
+    "a user's pipeline": ("gstreamer:videotestsrc", {}, DEBIAN, CustomPipeline),
+    "a file": ("a.mp4", {"decoder": "hardware"}, JETSON, MediaSource),
+    "a scene": ("synthetic://1", {}, PIP, SyntheticSource),
+}
+
+
+@pytest.mark.parametrize(("uri", "keys", "abilities", "kind"), KINDS.values(), ids=KINDS)
+def test_who_decodes(uri: str, keys: Dict[str, str], abilities: Abilities, kind: type) -> None:
+    assert type(made(uri, abilities, **keys)) is kind
+
+
+@pytest.mark.parametrize(
+    ("uri", "keys", "abilities", "words"),
+    [
+        ("csi://0", {}, PIP, "a csi:// camera needs an OpenCV with GStreamer"),
+        ("gstreamer:videotestsrc", {}, PIP, "a gstreamer: pipeline needs an OpenCV"),
+        ("rtsp://h/s", {"decoder": "hardware"}, PIP, "decoder: hardware needs an OpenCV"),
+        ("csi://0", {}, DEBIAN, "a csi:// camera needs a Jetson's own GStreamer elements"),
+        ("a.mp4", {"decoder": "hardware"}, DEBIAN, "decoder: hardware needs a Jetson's own"),
+    ],
+)
+def test_what_this_machine_cannot_decode_is_a_fault_of_the_configuration(
+    uri: str, keys: Dict[str, str], abilities: Abilities, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^cameras gate: ") as caught:
+        made(uri, abilities, **keys)
+    message = str(caught.value)
+    assert words in message
+    assert "\n" not in message
+    if abilities is PIP:
+        assert "OpenCV 4.11.0 in /venv has none" in message
+        assert "pip uninstall opencv-python opencv-python-headless" in message
+
+
+def test_each_source_is_another_one() -> None:
+    camera = CameraConfig.model_validate({"name": "gate", "uri": "rtsp://h/s"})
+    make = source_factory(camera, Path(), render, None, PIP)
+    assert make() is not make()
+
+
+@pytest.mark.parametrize("uri", ["clip.mp4", "pictures"])
+def test_software_turns_pictures_too(media: Media, uri: str) -> None:
+    def first(**keys: object) -> Image:
+        source = open_from(media.folder, uri, **keys)
+        source.open()
+        picture = source.read()
+        source.close()
+        assert picture is not None
+        return picture.image
+
+    upright, turned = first(), first(rotate=90)
+    assert turned.shape == (upright.shape[1], upright.shape[0], 3)
+    assert np.array_equal(turned, np.rot90(upright, -1))
+    assert turned.flags.c_contiguous
+
+
+def test_a_turned_source_ends_with_its_source(media: Media) -> None:
+    source = open_from(media.folder, "one.mp4", rotate=180, loop=False)
+    source.open()
+    assert source.read() is not None
+    assert source.read() is None
+    source.close()
+    assert type(open_from(Path(), "/dev/video0", rotate=180)) is TurnedSource
+
+
+@pytest.mark.parametrize("uri", ["clip.mp4", "pictures"])
+def test_as_fast_as_possible(media: Media, uri: str) -> None:
+    source = open_from(media.folder, uri, realtime=False)
+    source.open()
+    pictures = [source.read(), source.read()]
+    source.close()
+    assert [p and p.media_s for p in pictures] == [None, None]
+
+
+def test_keys_without_effect_in_software_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    made("rtsp://h/s", PIP, latency_ms=50, codec="h264")
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "camera gate",
+        "camera gate",
+    ]
+    assert "codec does nothing" in caplog.text
+    assert "latency_ms does nothing" in caplog.text
+
+
+def test_a_hardware_camera_that_is_not_there_is_named() -> None:
+    # Port 9 (discard) of this machine refuses at once.
+    for uri, keys, words in (
+        ("rtsp://u:secret@127.0.0.1:9/s", {}, r"no answer from 127\.0\.0\.1:9: .*refused"),
+        ("/dev/video4711", MJPEG, "/dev/video4711 cannot be opened: No such file"),
+    ):
+        with pytest.raises(CaptureError, match=words) as caught:
+            made(uri, JETSON, **keys).open()
+        assert "secret" not in str(caught.value)

@@ -1,34 +1,18 @@
 from __future__ import annotations
 
 import threading
-from typing import List, Optional
+from typing import List
 
 import pytest
 
-from edge.capture.status import StatusTracker, is_stalled
+from edge.capture.status import StatusTracker
 from edge.clock import ManualClock
 from edge.config.schema import CameraConfig
-from edge.records import CameraState, CameraStatus
-
-S = 1_000_000_000
+from edge.records import CameraState, CameraStatus, PictureState
 
 
 def camera(**changes: object) -> CameraConfig:
     return CameraConfig.model_validate({"name": "gate", "uri": "x.mp4", "stall_s": 2.0, **changes})
-
-
-@pytest.mark.parametrize(
-    ("waiting_since_ns", "now_ns", "stalled"),
-    [
-        pytest.param(None, 100 * S, False, id="not waiting"),
-        pytest.param(5 * S, 7 * S - 1, False, id="just below"),
-        pytest.param(5 * S, 7 * S, True, id="reached"),
-    ],
-)
-def test_when_a_wait_is_a_stall(
-    waiting_since_ns: Optional[int], now_ns: int, stalled: bool
-) -> None:
-    assert is_stalled(waiting_since_ns, now_ns, 2.0) is stalled
 
 
 def test_each_change_is_told_once_with_its_time() -> None:
@@ -57,25 +41,54 @@ def test_a_disabled_camera_says_so() -> None:
     assert [status.state for status in told] == [CameraState.DISABLED]
 
 
-def test_only_a_wait_can_stall() -> None:
+@pytest.mark.parametrize(
+    ("before", "is_stalled", "expected"),
+    [
+        pytest.param(CameraState.ONLINE, False, CameraState.ONLINE, id="not stalled"),
+        pytest.param(CameraState.ONLINE, True, CameraState.STALLED, id="stalled"),
+        pytest.param(CameraState.STARTING, True, CameraState.STALLED, id="never came"),
+        pytest.param(CameraState.OFFLINE, True, CameraState.OFFLINE, id="a retry that hangs"),
+    ],
+)
+def test_a_stall(before: CameraState, is_stalled: bool, expected: CameraState) -> None:
+    tracker = StatusTracker(camera(), ManualClock(), lambda status: None)
+    tracker.change(before)
+    tracker.stall_if(lambda: is_stalled)
+    assert tracker.status.state is expected
+    assert (tracker.status.reason == "no frame for 2 s") is (expected is CameraState.STALLED)
+
+
+def test_a_stall_is_told_once() -> None:
     told: List[CameraState] = []
-    clock = ManualClock()
-    tracker = StatusTracker(camera(), clock, lambda status: told.append(status.state))
-    clock.advance_ms(10_000)
-    tracker.check_stall(clock.monotonic_ns())
-    assert told == []
-    with tracker.waiting():
-        clock.advance_ms(1999)
-        tracker.check_stall(clock.monotonic_ns())
-        assert told == []
-        clock.advance_ms(1)
-        tracker.check_stall(clock.monotonic_ns())
-        tracker.check_stall(clock.monotonic_ns())
-        assert told == [CameraState.STALLED]
-        assert tracker.status.reason == "no frame for 2 s"
-    tracker.change(CameraState.ONLINE)
-    tracker.check_stall(clock.monotonic_ns() + 100 * S)
-    assert told == [CameraState.STALLED, CameraState.ONLINE]
+    tracker = StatusTracker(camera(), ManualClock(), lambda status: told.append(status.state))
+    tracker.stall_if(lambda: True)
+    tracker.stall_if(lambda: True)
+    assert told == [CameraState.STALLED]
+
+
+def test_what_the_picture_shows_is_told_while_online_and_keeps_the_time() -> None:
+    told: List[CameraStatus] = []
+    clock = ManualClock(unix_ms=1000)
+    tracker = StatusTracker(camera(), clock, told.append)
+    for picture in (PictureState.OK, PictureState.OK, PictureState.FROZEN, PictureState.OK):
+        tracker.online(picture)
+        clock.advance_ms(10)
+    tracker.change(CameraState.OFFLINE, "gone")
+    assert [(status.state, status.picture) for status in told] == [
+        (CameraState.ONLINE, PictureState.OK),
+        (CameraState.ONLINE, PictureState.FROZEN),
+        (CameraState.ONLINE, PictureState.OK),
+        (CameraState.OFFLINE, None),
+    ]
+    assert [bool(status.reason) for status in told] == [False, True, False, True]
+    assert [status.since_unix_ms for status in told] == [1000, 1000, 1000, 1040]
+
+
+@pytest.mark.parametrize("picture", list(PictureState))
+def test_every_picture_has_its_words(picture: PictureState) -> None:
+    tracker = StatusTracker(camera(), ManualClock(), lambda status: None)
+    tracker.online(picture)
+    assert bool(tracker.status.reason) is (picture is not PictureState.OK)
 
 
 def test_a_change_made_while_telling_comes_after() -> None:

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from edge.capture.source import Picture, Source
-from edge.capture.video import RtspStream, V4l2Camera, VideoFile, playback_fps
+from edge.capture.v4l2_camera import V4l2Camera
+from edge.capture.video import RtspStream, VideoFile, playback_fps
+from edge.clock import NS_PER_MS, SystemClock
+from edge.config.camera import Transport
 from edge.errors import CaptureError
-from tests.capture.conftest import Media
+from edge.records import TimestampSource
+from tests.capture.conftest import Media, ffmpeg, lavfi_pattern
 from tests.capture.rtsp_camera import RtspCamera
 
 
@@ -31,6 +35,10 @@ def play(source: Source, limit: int = 100) -> List[Picture]:
 def exhaust(source: Source) -> None:
     for _ in range(1000):
         source.read()
+
+
+def stream(url: str, address: str, transport: Transport = Transport.TCP) -> RtspStream:
+    return RtspStream(url, address, transport, SystemClock())
 
 
 def media_times(pictures: List[Picture]) -> List[float]:
@@ -61,6 +69,24 @@ def test_loop_repeats_the_frames_while_time_goes_on(media: Media, name: str) -> 
     assert times[0] > 0
     for early, late in zip(pictures[:18], pictures[12:]):
         assert np.array_equal(early.image, late.image)
+
+
+def test_as_fast_as_it_decodes_there_is_no_time(media: Media) -> None:
+    pictures = play(VideoFile(media.clip, loop=True, realtime=False), limit=15)
+    assert [picture.media_s for picture in pictures] == [None] * 15
+
+
+def test_a_new_size_in_mid_stream_does_not_end_it(media: Media, tmp_path: Path) -> None:
+    clips = [tmp_path / "small.ts", tmp_path / "large.ts"]
+    for clip, size in zip(clips, ("160x120", "320x240")):
+        ffmpeg(*lavfi_pattern(1, size=size), "-pix_fmt", "yuv420p", str(clip))
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(clip.read_bytes() for clip in clips))
+    pictures = play(VideoFile(both, loop=False))
+    assert len(pictures) == 20
+    # OpenCV 4.5.4 hands over the new size; newer ones stretch it to the first.
+    assert {picture.image.shape for picture in pictures[10:]} <= {(240, 320, 3), (120, 160, 3)}
+    assert not np.array_equal(pictures[18].image, pictures[19].image)
 
 
 def test_opening_again_starts_over(media: Media) -> None:
@@ -138,7 +164,7 @@ def test_an_absurd_pace_is_replaced(reported: float, fps: float) -> None:
 def test_closing_is_always_allowed(media: Media) -> None:
     for source in (
         VideoFile(media.clip, loop=True),
-        RtspStream("rtsp://h", "h"),
+        stream("rtsp://h", "h"),
         V4l2Camera(media.clip),
     ):
         source.close()
@@ -147,21 +173,33 @@ def test_closing_is_always_allowed(media: Media) -> None:
 
 def test_a_camera_that_refuses_is_named_without_its_password() -> None:
     # Port 9 (discard) of this machine refuses at once.
-    source = RtspStream("rtsp://user:secret@127.0.0.1:9/stream", "127.0.0.1:9")
+    source = stream("rtsp://user:secret@127.0.0.1:9/stream", "127.0.0.1:9")
     with pytest.raises(CaptureError, match=r"127\.0\.0\.1:9") as caught:
         source.open()
     assert "secret" not in str(caught.value)
 
 
+def assert_times_of_the_camera(source: Source) -> None:
+    """Its frames are 100 ms apart, or less where one came faster than all before."""
+    pictures = [picture for picture in (source.read() for _ in range(6)) if picture]
+    assert {picture.ts_source for picture in pictures} == {TimestampSource.PTS}
+    times = [picture.captured_ns for picture in pictures if picture.captured_ns is not None]
+    gaps_ms = [(late - early) / NS_PER_MS for early, late in zip(times, times[1:])]
+    assert len(gaps_ms) == 5
+    assert all(0 <= gap_ms < 100.1 for gap_ms in gaps_ms), gaps_ms
+    assert times[-1] <= SystemClock().monotonic_ns()
+
+
 def test_a_network_camera_delivers_until_it_breaks_off(media: Media, tmp_path: Path) -> None:
     with RtspCamera(media.clip, tmp_path) as camera:
         address = f"127.0.0.1:{camera.port}"
-        source = RtspStream(f"rtsp://{address}/stream", address)
+        source = stream(f"rtsp://{address}/stream", address)
         source.open()
         picture = source.read()
         assert picture is not None
         assert picture.image.shape == (120, 160, 3)
         assert picture.media_s is None
+        assert_times_of_the_camera(source)
     with pytest.raises(CaptureError, match=f"{address} broke off"):
         exhaust(source)
     source.close()
@@ -181,7 +219,8 @@ def test_a_device_that_is_no_camera_is_named(device: str, words: str) -> None:
 SILENT_SCRIPT = """
 import sys, cv2
 from pathlib import Path
-from edge.capture.video import VideoFile, silence_decoders
+from edge.capture.opencv import silence_decoders
+from edge.capture.video import VideoFile
 from edge.errors import CaptureError
 silence_decoders()
 try:

@@ -6,6 +6,8 @@ import pytest
 
 from edge.config.camera_uri import (
     CameraUri,
+    CsiSpec,
+    GStreamerSpec,
     MediaSpec,
     RtspSpec,
     SourceSpec,
@@ -38,6 +40,12 @@ BASE = Path("/etc/edge")
         ("rtsp://[fe80::1]:8554/s", RtspSpec("rtsp://[fe80::1]:8554/s", "[fe80::1]:8554")),
         ("rtsp://u:p%40ss@h/s?a=b", RtspSpec("rtsp://u:p%40ss@h/s?a=b", "h:554")),
         ("rtsp://u:p@ss@h/s", RtspSpec("rtsp://u:p@ss@h/s", "h:554")),
+        ("csi://0", CsiSpec(0)),
+        ("CSI://31", CsiSpec(31)),
+        ("gstreamer:videotestsrc ! appsink", GStreamerSpec("videotestsrc ! appsink")),
+        ("GStreamer: videotestsrc", GStreamerSpec("videotestsrc")),
+        ("gstreamer:rtspsrc location=rtsp://h/s", GStreamerSpec("rtspsrc location=rtsp://h/s")),
+        ("gstreamer.mp4", MediaSpec(BASE / "gstreamer.mp4")),
     ],
 )
 def test_what_a_uri_names(uri: str, spec: SourceSpec) -> None:
@@ -49,7 +57,16 @@ def test_what_a_uri_names(uri: str, spec: SourceSpec) -> None:
     [
         ("http://h/a.mp4", "unknown kind http://"),
         ("file:///a.mp4", "unknown kind file://"),
-        ("csi://0", "unknown kind csi://"),
+        ("csi:0", "followed by //"),
+        ("csi://", "needs a sensor's number"),
+        ("csi://32", "needs a sensor's number"),
+        ("csi://-1", "needs a sensor's number"),
+        ("csi://0?size=640x480", "keys of the camera"),
+        ("gstreamer:", "needs a pipeline"),
+        ("gstreamer: ", "needs a pipeline"),
+        ("gstreamer://videotestsrc", "needs a pipeline"),
+        ("gstreamer:videotestsrc !", "needs a pipeline"),
+        ("gstreamer:! appsink", "needs a pipeline"),
         ("rtsp:/u:secret@h/s", "followed by //"),
         ("synthetic:7", "followed by //"),
         ("rtsp://", "needs a host"),
@@ -95,6 +112,23 @@ def test_nonsense_is_explained_without_secrets(uri: str, words: str) -> None:
         ("rtsp://host/s?token=secret", "rtsp://host/s?token=***"),
         ("rtsp://host/s", "rtsp://host/s"),
         ("clips/a@b.mp4", "clips/a@b.mp4"),
+        (
+            "gstreamer:rtspsrc location=rtsp://u:secret@h/s latency=1 ! decodebin",
+            "gstreamer:rtspsrc location=rtsp://***@h/s latency=1 ! decodebin",
+        ),
+        (
+            'gstreamer:rtspsrc location="rtsp://u:secret@h/s" ! x',
+            'gstreamer:rtspsrc location="rtsp://***@h/s" ! x',
+        ),
+        (
+            'gstreamer:x user-id=secret user-pw="secret \\" secret" proxy-pw = secret name=a ! y',
+            "gstreamer:x user-id=*** user-pw=*** proxy-pw=*** name=a ! y",
+        ),
+        (
+            "gstreamer:x location=http://h/s?token=secret ! y",
+            "gstreamer:x location=http://h/s?token=*** ! y",
+        ),
+        ("gstreamer:x secret-access-key=secret ! y", "gstreamer:x secret-access-key=*** ! y"),
     ],
 )
 def test_credentials_are_not_shown(uri: str, shown: str) -> None:

@@ -24,8 +24,6 @@ from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.schemas import all_schemas
 from edge.records import (
     BatchSetting,
-    CameraState,
-    DropCause,
     PipelineCounters,
     PublisherCounters,
 )
@@ -257,24 +255,6 @@ def test_the_health_schema_wants_numbers() -> None:
     message = sent(payload.health_payload({}, samples.HEADER))
     for key in ("temp_gpu_c", "batch_fill", "fan_pct"):
         assert set(faults({**message, key: "OFF"})) == {"'OFF' is not of type 'number'"}
-
-
-@pytest.mark.parametrize("state", list(CameraState))
-def test_camera_status(state: CameraState) -> None:
-    status = samples.camera_status(state, "no frame for 3 s")
-    message = sent(payload.camera_status_payload(status, samples.HEADER))
-    assert (message["camera"], message["state"]) == ("dock1", state.value)
-    assert message["reason"] == "no frame for 3 s"
-    assert message["since"] == "2026-11-22T12:50:30.123Z"
-    assert message["since_ms"] == samples.CAPTURED_UNIX_MS
-
-
-def test_camera_stats() -> None:
-    message = sent(payload.camera_stats_payload(samples.camera_counters(), samples.HEADER))
-    assert set(message["dropped"]) == {cause.value for cause in DropCause}
-    assert (message["dropped"]["superseded"], message["dropped"]["stale"]) == (10, 0)
-    assert (message["fps_read"], message["latency_ms_p50"]) == (29.97, 31.04)
-    assert "latency_ms_p99" not in message
 
 
 def test_payloads_cannot_be_changed() -> None:

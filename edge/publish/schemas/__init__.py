@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
+from edge.publish.camera_payload import CameraStats, CameraStatus
 from edge.publish.engine_payload import Engine
-from edge.publish.payload import CameraStats, CameraStatus, Detections, Health, Info, State
+from edge.publish.payload import Detections, Health, Info, State
 
 PAYLOADS: Tuple[type, ...] = (Detections, State, Info, Engine, Health, CameraStatus, CameraStats)
 

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import List
+
+import pytest
+
+from edge.capture.rtsp_transport import TransportGate
+from edge.config.camera import Transport
+
+TCP, UDP = Transport.TCP, Transport.UDP
+
+
+def enter_in_thread(gate: TransportGate, transport: Transport, entered: threading.Event) -> None:
+    def enter() -> None:
+        with gate.opening(transport):
+            entered.set()
+
+    threading.Thread(target=enter, daemon=True).start()
+
+
+class Environment(List[str]):
+    """The values that were put into it."""
+
+    def put(self, key: str, value: str) -> None:
+        assert key == "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+        self.append(value)
+
+
+def test_openings_of_one_transport_go_on_together() -> None:
+    told = Environment()
+    gate, entered = TransportGate(told.put), threading.Event()
+    with gate.opening(TCP):
+        enter_in_thread(gate, TCP, entered)
+        assert entered.wait(30)
+    assert told == []
+
+
+def test_another_transport_waits_until_they_are_through() -> None:
+    told = Environment()
+    gate, entered = TransportGate(told.put), threading.Event()
+    with gate.opening(TCP):
+        enter_in_thread(gate, UDP, entered)
+        assert not entered.wait(0.1)
+        assert told == []
+    assert entered.wait(30)
+    with gate.opening(TCP):
+        assert told == ["rtsp_transport;udp", "rtsp_transport;tcp"]
+
+
+def test_a_failed_opening_frees_the_gate() -> None:
+    told = Environment()
+    gate = TransportGate(told.put)
+    with pytest.raises(ValueError, match="camera"), gate.opening(TCP):
+        raise ValueError("camera")
+    with gate.opening(UDP):
+        assert told == ["rtsp_transport;udp"]
+
+
+SETUP_SCRIPT = """
+import socket, sys, threading
+from edge.capture.opencv import silence_decoders
+from edge.capture.video import RtspStream
+from edge.clock import SystemClock
+from edge.config.camera import Transport
+from edge.errors import CaptureError
+
+SDP = "v=0\\r\\no=- 0 0 IN IP4 127.0.0.1\\r\\ns=x\\r\\nc=IN IP4 127.0.0.1\\r\\nt=0 0\\r\\n" \\
+      "m=video 0 RTP/AVP 96\\r\\na=rtpmap:96 H264/90000\\r\\na=control:t\\r\\n"
+listener = socket.create_server(("127.0.0.1", 0))
+
+def serve():
+    while True:
+        connection, _ = listener.accept()
+        requests = connection.makefile("rb")
+        for line in iter(requests.readline, b""):
+            headers = {}
+            for header in iter(requests.readline, b"\\r\\n"):
+                name, _, value = header.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            if line.startswith(b"SETUP"):
+                print(headers["transport"].split(";")[0], flush=True)
+            status = "404 No" if line.startswith(b"SETUP") else "200 OK"
+            body = SDP if line.startswith(b"DESCRIBE") else ""
+            kind = "Content-Type: application/sdp\\r\\n" if body else ""
+            more = f"{kind}Content-Length: {len(body)}\\r\\n"
+            connection.sendall(
+                f"RTSP/1.0 {status}\\r\\nCSeq: {headers['cseq']}\\r\\n{more}\\r\\n{body}".encode())
+
+threading.Thread(target=serve, daemon=True).start()
+silence_decoders()
+port = listener.getsockname()[1]
+for transport in (Transport.TCP, Transport.UDP, Transport.TCP):
+    source = RtspStream(f"rtsp://127.0.0.1:{port}/s", "it", transport, SystemClock())
+    try:
+        source.open()
+    except CaptureError:
+        pass
+"""
+
+
+def test_ffmpeg_asks_the_camera_for_the_transport() -> None:
+    command = [sys.executable, "-c", SETUP_SCRIPT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.split() == ["RTP/AVP/TCP", "RTP/AVP/UDP", "RTP/AVP/TCP"]
