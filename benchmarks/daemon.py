@@ -27,7 +27,7 @@ from edge.app import App, Substitutes
 from edge.config.schema import Config
 from edge.geometry import Image
 from edge.inference.engine import Synchronous
-from edge.records import EngineInfo, FrameResult, PublisherCounters
+from edge.records import CameraCounters, EngineInfo, FrameResult, PublisherCounters
 from edge.threads import SupervisedThread
 
 MODEL_WH = (640, 640)
@@ -113,6 +113,10 @@ class Daemon:
     def counters(self) -> PublisherCounters:
         """What was handed to the broker."""
         return self._app.publisher_counters()
+
+    def camera_counters(self) -> Mapping[str, CameraCounters]:
+        """What each camera did."""
+        return self._app.counters().cameras
 
     def frames_lost(self) -> int:
         """Frames that were read but have no result, and messages that were not delivered."""

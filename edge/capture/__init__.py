@@ -11,7 +11,7 @@ from __future__ import annotations
 from edge.capture.mailbox import Mailbox
 from edge.capture.opening import RenderFactory, SourceFactory, open_source, source_factory
 from edge.capture.reader import Reader
-from edge.capture.source import Picture, Source
+from edge.capture.source import Picture, Source, open_in_turn
 from edge.capture.watchdog import Watchdog
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "SourceFactory",
     "Watchdog",
+    "open_in_turn",
     "open_source",
     "source_factory",
 ]

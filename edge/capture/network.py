@@ -1,4 +1,4 @@
-"""Whether a network camera's address answers."""
+"""Whether a network camera answers, asked before a library is that may wait long for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 from edge.errors import CaptureError
 
 _TIMEOUT_S = 5.0
+_MOST_BYTES = 4096
 
 
 def check_reachable(address: str) -> None:
@@ -20,3 +21,34 @@ def check_reachable(address: str) -> None:
     except (OSError, UnicodeError) as error:  # a label of over 63 characters is no host name
         reason = getattr(error, "strerror", None) or error
         raise CaptureError(f"no answer from {address}: {reason}") from error
+
+
+def check_answers(address: str, *, is_plain: bool) -> None:
+    """Raises CaptureError if nobody at `address` speaks RTSP, which is not asked where encrypted.
+
+    The question needs neither user nor path.
+    """
+    host, _, port = address.rpartition(":")
+    question = f"OPTIONS rtsp://{address}/ RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edge\r\n\r\n"
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S) as connection:
+            if not is_plain:
+                return
+            connection.sendall(question.encode("ascii"))
+            answer = _read_head(connection)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CaptureError(f"no answer from {address}: {reason}") from error
+    if not answer:
+        raise CaptureError(f"{address} hangs up: is it a camera's RTSP port?")
+
+
+def _read_head(connection: socket.socket) -> bytes:
+    """All of it, lest the other side is told that it was not wanted."""
+    head = b""
+    while b"\r\n\r\n" not in head and len(head) < _MOST_BYTES:
+        received = connection.recv(_MOST_BYTES)
+        if not received:
+            break
+        head += received
+    return head

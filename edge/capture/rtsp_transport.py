@@ -1,4 +1,4 @@
-"""TCP or UDP for FFmpeg's network cameras, which OpenCV reads from the environment alone."""
+"""One opening of a network camera at a time, with the options that OpenCV takes no other way."""
 
 from __future__ import annotations
 
@@ -7,51 +7,54 @@ import threading
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
+from edge.capture.source import Busy
 from edge.config.camera import Transport
-from edge.errors import CaptureError
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-# An opening gives up after 10 s, and only the name server can hold it longer.
-_MAX_WAIT_S = 30.0
+# Who waits longer is told to come back, so that a wait is not taken for a hang.
+_MAX_WAIT_S = 2.0
 
 
 class TransportGate:
-    """Lets openings with the same transport go on together, and others wait for them.
+    """Lets one opening in after the other.
 
-    The process has one environment, and OpenCV looks into it whenever it opens a stream.
+    OpenCV does no more than one at a time itself (4.5.4 to 5.0), but whoever waits inside it looks
+    as if his camera did not answer. And the process has one environment, which it looks into
+    whenever it opens a stream.
     """
 
-    def __init__(self, put_env: Callable[[str, str], object] = os.putenv) -> None:
+    def __init__(
+        self,
+        put_env: Callable[[str, str], object] = os.putenv,
+        max_wait_s: float = _MAX_WAIT_S,
+    ) -> None:
         self._put_env = put_env
-        self._changed = threading.Condition()
-        self._transport = Transport.TCP  # what OpenCV takes where nothing is said
-        self._openings = 0
+        self._max_wait_s = max_wait_s
+        self._lock = threading.Lock()
+        self._options = ""
 
     @contextmanager
     def opening(self, transport: Transport) -> Iterator[None]:
-        """Surrounds an opening; CaptureError if others hold the gate for half a minute."""
-        self._enter(transport)
+        """Surrounds an opening; Busy where others keep the gate for longer than two seconds."""
+        if not self._lock.acquire(timeout=self._max_wait_s):
+            raise Busy("other cameras are being opened")
         try:
+            options = options_for(transport)
+            if options != self._options:
+                self._put_env(_OPTIONS, options)
+                self._options = options
             yield
         finally:
-            with self._changed:
-                self._openings -= 1
-                self._changed.notify_all()
+            self._lock.release()
 
-    def _enter(self, transport: Transport) -> None:
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._admits(transport), _MAX_WAIT_S):
-                raise CaptureError(
-                    f"cannot change to {transport.value}: other cameras have been opening for "
-                    f"{_MAX_WAIT_S:g} s"
-                )
-            if transport is not self._transport:
-                self._put_env(_OPTIONS, f"rtsp_transport;{transport.value}")
-                self._transport = transport
-            self._openings += 1
 
-    def _admits(self, transport: Transport) -> bool:
-        return self._openings == 0 or self._transport is transport
+def options_for(transport: Transport) -> str:
+    """FFmpeg's options for a live stream.
+
+    Its rate is of no interest: FFmpeg would look at twenty frames to learn it, four seconds at
+    5 frames/s, and hand them over late.
+    """
+    return f"rtsp_transport;{transport.value}|fpsprobesize;0"
 
 
 GATE = TransportGate()

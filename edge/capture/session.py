@@ -9,7 +9,7 @@ from typing import Callable, Optional, TypeVar
 from edge.capture.intake import Intake
 from edge.capture.pacing import Pacer
 from edge.capture.recovery import wait_for_plug
-from edge.capture.source import Picture, Source
+from edge.capture.source import Busy, Picture, Source
 from edge.capture.watch import Abandoned, Step, Watch
 from edge.clock import NS_PER_S, Clock
 from edge.errors import CaptureError
@@ -81,6 +81,8 @@ class Session:
         try:
             self._call(Step.OPEN, self._source.open)
             self._read_until_end()
+        except Busy:
+            return 0.0
         except CaptureError as error:
             # Told before closing, which may take its time too.
             delay_s = self._intake.lost(str(error))

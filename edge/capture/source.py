@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional, Protocol
 
+from edge.errors import CaptureError
 from edge.geometry import Image
 from edge.records import TimestampSource
 
@@ -24,6 +25,10 @@ class Picture:
     ts_source: TimestampSource = TimestampSource.RECEIVE
 
 
+class Busy(CaptureError):
+    """A source cannot be opened yet, through no fault of its own: try again at once."""
+
+
 class Source(Protocol):
     """A stream of pictures, used by one thread.
 
@@ -31,10 +36,20 @@ class Source(Protocol):
     """
 
     def open(self) -> None:
-        """Starts from the beginning; may be called again after `close`."""
+        """Starts from the beginning; may be called again after `close`. May raise Busy."""
 
     def read(self) -> Optional[Picture]:
         """Waits for the next picture; None at the end."""
 
     def close(self) -> None:
         """Frees what `open` took; may be called at any time and twice."""
+
+
+def open_in_turn(source: Source) -> None:
+    """Opens a source, for as long as its turn takes to come; raises CaptureError."""
+    while True:
+        try:
+            source.open()
+        except Busy:
+            continue
+        return

@@ -7,6 +7,7 @@ from typing import Optional
 
 import cv2
 
+from edge.capture.network import check_answers
 from edge.capture.opencv import open_capture, read_image
 from edge.capture.pts_clock import PtsClock
 from edge.capture.rtsp_transport import GATE
@@ -88,6 +89,8 @@ class RtspStream:
         )
         self.close()
         self._pts_clock = PtsClock()
+        # Before the gate: a camera that is away must not keep the others from being opened.
+        check_answers(self._address, is_plain=self._url.lower().startswith("rtsp:"))
         with GATE.opening(self._transport):
             self._capture = open_capture(self._url, cv2.CAP_FFMPEG, timeouts)
         if not self._capture.isOpened():

@@ -7,18 +7,11 @@ from typing import List
 
 import pytest
 
-from edge.capture.rtsp_transport import TransportGate
+from edge.capture.rtsp_transport import TransportGate, options_for
+from edge.capture.source import Busy
 from edge.config.camera import Transport
 
 TCP, UDP = Transport.TCP, Transport.UDP
-
-
-def enter_in_thread(gate: TransportGate, transport: Transport, entered: threading.Event) -> None:
-    def enter() -> None:
-        with gate.opening(transport):
-            entered.set()
-
-    threading.Thread(target=enter, daemon=True).start()
 
 
 class Environment(List[str]):
@@ -29,25 +22,42 @@ class Environment(List[str]):
         self.append(value)
 
 
-def test_openings_of_one_transport_go_on_together() -> None:
-    told = Environment()
-    gate, entered = TransportGate(told.put), threading.Event()
-    with gate.opening(TCP):
-        enter_in_thread(gate, TCP, entered)
-        assert entered.wait(30)
-    assert told == []
+def test_the_options_name_the_transport() -> None:
+    assert options_for(TCP) == "rtsp_transport;tcp|fpsprobesize;0"
+    assert options_for(UDP).startswith("rtsp_transport;udp|")
 
 
-def test_another_transport_waits_until_they_are_through() -> None:
+def test_the_environment_is_told_what_has_changed() -> None:
     told = Environment()
-    gate, entered = TransportGate(told.put), threading.Event()
+    gate = TransportGate(told.put)
+    for transport in (TCP, TCP, UDP, UDP, TCP):
+        with gate.opening(transport):
+            pass
+    assert told == [options_for(TCP), options_for(UDP), options_for(TCP)]
+
+
+def test_one_is_opened_after_the_other() -> None:
+    gate, inside = TransportGate(Environment().put, max_wait_s=30), threading.Event()
+
+    def enter() -> None:
+        with gate.opening(TCP):
+            inside.set()
+
     with gate.opening(TCP):
-        enter_in_thread(gate, UDP, entered)
-        assert not entered.wait(0.1)
-        assert told == []
-    assert entered.wait(30)
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not inside.wait(0.1)
+    thread.join(30)
+    assert inside.is_set()
+
+
+def test_who_waits_for_long_is_told_to_come_back() -> None:
+    gate = TransportGate(Environment().put, max_wait_s=0.01)
+    busy = pytest.raises(Busy, match="other cameras are being opened")
+    with gate.opening(TCP), busy, gate.opening(TCP):
+        pass
     with gate.opening(TCP):
-        assert told == ["rtsp_transport;udp", "rtsp_transport;tcp"]
+        pass
 
 
 def test_a_failed_opening_frees_the_gate() -> None:
@@ -56,7 +66,7 @@ def test_a_failed_opening_frees_the_gate() -> None:
     with pytest.raises(ValueError, match="camera"), gate.opening(TCP):
         raise ValueError("camera")
     with gate.opening(UDP):
-        assert told == ["rtsp_transport;udp"]
+        assert told[-1] == options_for(UDP)
 
 
 SETUP_SCRIPT = """
@@ -93,7 +103,7 @@ threading.Thread(target=serve, daemon=True).start()
 silence_decoders()
 port = listener.getsockname()[1]
 for transport in (Transport.TCP, Transport.UDP, Transport.TCP):
-    source = RtspStream(f"rtsp://127.0.0.1:{port}/s", "it", transport, SystemClock())
+    source = RtspStream(f"rtsp://127.0.0.1:{port}/s", f"127.0.0.1:{port}", transport, SystemClock())
     try:
         source.open()
     except CaptureError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from edge.capture.source import Picture, Source
+from edge.capture.source import Picture, Source, open_in_turn
 from edge.capture.survey.attempt import Attempt
 from edge.capture.survey.finding import Finding
 from edge.clock import NS_PER_S, Clock
@@ -85,7 +85,7 @@ class Watch:
     def run(self) -> View:
         """Returns what was seen in about a second; raises CaptureError."""
         try:
-            self._source.open()
+            open_in_turn(self._source)
             while not self._is_enough():
                 picture = self._source.read()
                 if picture is None:
