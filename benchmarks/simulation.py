@@ -26,8 +26,8 @@ from edge.batching.shared_lane import SharedLane
 from edge.capture.mailbox import Mailbox
 from edge.clock import NS_PER_MS, NS_PER_S, ManualClock
 from edge.config.schema import BatchingConfig
-from edge.line import PRIORITY_SPARE_SLOTS, SPARE_SLOTS, depth_of
 from edge.records import Batch, DropCause, Frame, FrameInfo, Lane, Preprocessing, TimestampSource
+from edge.slots import PRIORITY_SPARE_SLOTS, SPARE_SLOTS, depth_of
 
 T = TypeVar("T")
 Observe = Callable[[int, int, int], None]

@@ -17,7 +17,7 @@ from edge.building.graph import deploy
 from edge.capture import RenderFactory
 from edge.clock import MS_PER_S, NS_PER_S, SystemClock
 from edge.config.schema import CameraConfig, Config
-from edge.engines import Engines
+from edge.engines import Engines, needs_priority_engine
 from edge.errors import EdgeError
 from edge.health.host import HostSampler
 from edge.health.machine import read_machine
@@ -38,6 +38,7 @@ from edge.records import (
     PipelineCounters,
     PublisherCounters,
 )
+from edge.reload import Change, compare
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class App:
         self._failure: Optional[EdgeError] = None
         self._started: List[Tuple[str, Stop]] = []
         self._state: Optional[Tuple[ApplianceState, str]] = None
+        # What the last reading of the file left to be said, for as long as it is so.
+        self._notice = ""
         self._next_report_ns = 0
         self._line: Optional[Line] = None
         self._graph: Optional[DeployedGraph] = None
@@ -115,6 +118,27 @@ class App:
     def publisher_counters(self) -> PublisherCounters:
         """What was handed to the broker."""
         return self._publisher.counters()
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Reads the configuration again and changes what can change while frames flow.
+
+        Where it is wrong, or cannot be had, all goes on as it was. Called where `on_tick` is.
+        """
+        line = self._line
+        if line is None:
+            return
+        try:
+            change = compare(self._config, read())
+            line.apply(change.config)
+        except EdgeError as error:
+            faults = str(error).splitlines()
+            for fault in faults:
+                log.error("%s", fault)
+            log.error("the configuration is not changed: all goes on as it was")
+            more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+            self._notice = f"new configuration refused: {faults[0]}{more}"
+            return
+        self._adopt(change, line)
 
     # --- the story ----------------------------------------------------------------------------
 
@@ -177,7 +201,8 @@ class App:
     def _main_loop(self, on_tick: Optional[Callable[[], None]]) -> None:
         while self._line is not None and not self._stop.wait(TICK_S):
             self._line.observe()
-            self._enter(*appliance_state(self._line.statuses()))
+            state, reason = appliance_state(self._line.statuses())
+            self._enter(state, "; ".join(words for words in (reason, self._notice) if words))
             self._report_when_due(self._line)
             if on_tick is not None:
                 on_tick()
@@ -215,6 +240,18 @@ class App:
         if self._engines is None:
             return Detector(graph, engine)
         return Detector(graph, engine, self._engines.allocate)
+
+    def _adopt(self, change: Change, line: Line) -> None:
+        before, self._config = self._config, change.config
+        log.info("configuration read again: %s", change.words or "nothing changes")
+        restart = ", ".join(change.restart_keys)
+        self._notice = f"a restart is needed for {restart}" if restart else ""
+        if restart:
+            log.warning("needs a restart, and stays as it was: %s", restart)
+        needs = [needs_priority_engine(config, line.in_flight) for config in (before, self._config)]
+        if needs == [False, True] and line.priority_engine_info is None:
+            log.warning("priority frames share the engine: one of their own needs a restart")
+        self._introduce(self._graph, line)
 
     def _exchange(self, engine: Engine) -> None:
         if self._line is not None:
@@ -302,11 +339,12 @@ class App:
             return
         self._next_report_ns = now_ns + int(self._config.health.interval_s * NS_PER_S)
         counters = line.counters()
-        for camera in counters.cameras.values():
-            self._publisher.publish_camera_stats(camera)
-        self._publisher.publish_health(
-            health(counters, self._publisher.counters(), self._host.sample())
-        )
+        present = [status.camera for status in line.statuses()]
+        for camera in present:
+            self._publisher.publish_camera_stats(counters.cameras[camera])
+        # The totals are also those of cameras that were removed.
+        readings = health(counters, self._publisher.counters(), self._host.sample())
+        self._publisher.publish_health({**readings, "cameras": len(present)})
 
 
 def appliance_state(cameras: Sequence[CameraStatus]) -> Tuple[ApplianceState, str]:

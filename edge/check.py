@@ -13,7 +13,7 @@ from typing import Iterator, Optional, Sequence
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
 from edge.building.supply import HIT, EngineSupply, open_supply
-from edge.capture import Picture, Source, open_source
+from edge.capture import Picture, Source, open_in_turn, open_source
 from edge.capture.survey.attempt import Attempt
 from edge.clock import SystemClock
 from edge.config.camera_uri import MediaSpec
@@ -24,9 +24,10 @@ from edge.errors import CaptureError, ConfigError, EdgeError, EngineOutOfMemory
 from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
 from edge.inference.chunks import affordable_rows, batch_cap
-from edge.line import effective_target, render_scene
+from edge.line import render_scene
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import DeployedGraph, EngineInfo, EngineStatus
+from edge.slots import effective_target
 
 _BROKER_TIMEOUT_S = 2.0
 # Above what FFmpeg takes to give a network camera up.
@@ -153,7 +154,7 @@ class Checker:
 
 def _first_picture(source: Source) -> Optional[Picture]:
     try:
-        source.open()
+        open_in_turn(source)
         return source.read()
     finally:
         source.close()

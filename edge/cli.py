@@ -7,6 +7,7 @@ before OpenCV and the network's runtime are loaded.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import logging
@@ -20,7 +21,7 @@ from typing import Optional, Sequence
 from edge import __version__
 from edge.arguments import add_config, camera_count, positive, positive_count, seconds_of_a_day
 from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
-from edge.process import end, open_missing_streams, stop_signals
+from edge.process import Hangups, end, open_missing_streams, stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "run",
         help="run the daemon",
         description="Runs the daemon until SIGTERM or SIGINT: reads the cameras, detects, "
-        "publishes over MQTT. A broker or camera that is absent is waited for.",
+        "publishes over MQTT. A broker or camera that is absent is waited for. At SIGHUP "
+        "the file is read again: what changed of the cameras, postprocess, health and "
+        "batching.max_wait_ms holds from there on; a file that is wrong changes nothing.",
     )
     add_config(run)
     run.set_defaults(call=_run)
@@ -279,11 +282,14 @@ def _configure_logging(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    hangups = Hangups()
+
     from edge.app import App
     from edge.config.load import load
 
-    config = load(arguments.config, os.environ)
-    App(config, arguments.config.resolve().parent, stop).run()
+    read = functools.partial(load, arguments.config, os.environ)
+    app = App(read(), arguments.config.resolve().parent, stop)
+    app.run(lambda: app.reload(read) if hangups.take() else None)
     return 0
 
 

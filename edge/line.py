@@ -11,29 +11,28 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, List, Optional, Sequence, Set, Tuple
 
 import cv2
 
 from edge.batching.batcher import Batcher
 from edge.batching.drawing import Drawer
-from edge.batching.feed import Feed
 from edge.batching.lane_queue import LaneQueue
 from edge.batching.policy import BatchPolicy
 from edge.batching.priority_lane import PriorityLane
-from edge.batching.ring import Allocate, SlotRing, allocate_pageable, within_memory
+from edge.batching.ring import Allocate, SlotRing, allocate_pageable
 from edge.batching.shared_lane import SharedLane
 from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
-from edge.building.tuning_file import TuningKey, batch_target
-from edge.capture import Mailbox, Reader, RenderFactory, Watchdog, source_factory
+from edge.capture import Mailbox, Reader, RenderFactory, source_factory
+from edge.capture.status import OnStatus
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.combinations import fillable_rows, idle_keys
 from edge.config.schema import CameraConfig, Config
 from edge.errors import EngineError
 from edge.geometry import Image
 from edge.health.host import free_memory_bytes
-from edge.health.meters import CameraReading, PipelineMeter
+from edge.health.meters import PipelineMeter
 from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
 from edge.inference.engine import Engine
 from edge.inference.lanes import Lanes
@@ -42,7 +41,6 @@ from edge.postprocess.postprocess import Postprocessor
 from edge.records import (
     BatchResult,
     BatchSetting,
-    BatchTarget,
     CameraStatus,
     DeployedGraph,
     DropCause,
@@ -54,15 +52,9 @@ from edge.records import (
     Preprocessing,
     StageTimes,
 )
+from edge.roster import Roster, Surroundings
+from edge.slots import PRIORITY_SPARE_SLOTS, SPARE_SLOTS, depth_of, effective_target, with_target
 from edge.threads import OnFailure
-
-# A camera whose driver holds its thread is left behind: what was accepted must still go out.
-CAPTURE_STOP_S = 2.0
-
-# Besides the batches in the pipeline: the slot being filled.
-SPARE_SLOTS = 1
-# Besides a priority camera's frames in the engine: one waits for it, while a newer one is drawn.
-PRIORITY_SPARE_SLOTS = 2
 
 OnResult = Callable[[FrameResult], None]
 """Gets every frame's detections, one at a time, on a thread of the lanes; must return soon."""
@@ -130,7 +122,9 @@ class Line:
         self._clock = clock
         self._hooks = hooks
         graph = detector.graph
+        self._class_names = graph.class_names
         self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
+        self._saturated_before = 0
         self._options = options
         self._allocate = detector.allocate
         self._configured_cap = config.engine.max_batch
@@ -143,21 +137,19 @@ class Line:
             config, graph, self.engine_info, detector.engine.in_flight
         )
         log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
-        for idle in idle_keys(config, target.frames):
-            log.warning("%s", idle)
-        config = _with_target(config, target)
-        self._mailboxes = {c.name: Mailbox(c.name, self._wake) for c in config.cameras}
-        self._readers = {c.name: self._reader(c, base_dir) for c in config.cameras}
-        self._watchdog = Watchdog(self._readers.values(), hooks.on_failure)
+        self._warned: Set[str] = set()
+        self._warn_of_idle_keys(config)
+        self._base_dir = base_dir
+        config = self._config = with_target(config, target)
+        self._roster = Roster(config.cameras, self._surroundings(), clock)
         self._meter = PipelineMeter(
-            {name: self._reading(name) for name in self._readers},
+            self._roster.readings(),
             {camera.name: camera.deadline_ms for camera in config.cameras},
         )
         self._policy = BatchPolicy(config.batching)
         self._bounds = self._policy.setting
-        self._tuning = self._make_tuning(config)
-        self._shared_cameras = [camera.name for camera in config.cameras if not camera.priority]
-        self._batcher = self._make_batcher(config, graph.preprocessing, options.keep_images)
+        self._tuning = self._make_tuning()
+        self._batcher = self._make_batcher(graph.preprocessing, options.keep_images)
         self._priority_burst = config.batching.priority_burst
         self._lanes = Lanes(
             self._seat,
@@ -172,6 +164,11 @@ class Line:
     def engine_info(self) -> EngineInfo:
         """What serves, with the batch it is allowed at present."""
         return self._seat.engine.info
+
+    @property
+    def in_flight(self) -> int:
+        """Batches the engine works on at once."""
+        return self._seat.in_flight
 
     @property
     def priority_engine_info(self) -> Optional[EngineInfo]:
@@ -189,10 +186,9 @@ class Line:
         self._lanes.start(self._wake, self._count_stale)
         began("pipeline", self._stop_pipeline)
         self._batcher.start(self._lanes, self._hooks.on_failure)
-        began("batcher", self._batcher.stop)
-        began("cameras", self._stop_readers)
-        for reader in self._readers.values():
-            reader.start()
+        began("batcher", self._stop_batcher)
+        began("cameras", self._roster.stop)
+        self._roster.start()
 
     @property
     def has_ended(self) -> bool:
@@ -215,19 +211,40 @@ class Line:
         self._priority_seat = EngineSeat(alone)
         self._lanes.open_priority(self._priority_seat, LaneQueue(self._priority_burst))
 
+    def apply(self, config: Config) -> None:
+        """Changes what can change while frames flow: cameras, postprocess, batching.max_wait_ms.
+
+        Cameras that stay as they are do not notice. Where it raises (ConfigError, EngineError: no
+        memory for the frames of a priority camera) nothing has changed. Called where `observe` is.
+        """
+        config = with_target(config, self.batch_target)
+        postprocessor = Postprocessor(config.postprocess, self._class_names)
+        self._roster.change(config.cameras)
+        if config.postprocess != self._config.postprocess:
+            self._saturated_before += self._postprocessor.saturated_frames
+            self._postprocessor = postprocessor
+        readings = self._roster.readings()
+        for camera in config.cameras:
+            self._meter.admit(camera.name, readings[camera.name], camera.deadline_ms)
+        self._config = config
+        self._bounds = BatchSetting(self._bounds.target, config.batching.max_wait_ms)
+        self._retune()
+        self._warn_of_idle_keys(config)
+
     def observe(self) -> None:
         """Looks for cameras that stalled and samples the rates; called several times a second."""
         now_ns = self._clock.monotonic_ns()
-        self._watchdog.check(now_ns)
+        if self._roster.look(now_ns):
+            self._retune()
         self._check_engine(now_ns)
         self._meter.observe(now_ns)
         if self._tuning is not None:
-            arrived = sum(self._mailboxes[name].received for name in self._shared_cameras)
-            self._tuning.observe(now_ns, arrived, self._lanes.busy_ns)
+            self._tuning.observe(now_ns, self._roster.received_shared, self._lanes.busy_ns)
 
     def counters(self) -> PipelineCounters:
-        """What went down the road since the start."""
-        counters = self._meter.counters(self._lanes.in_flight, self._postprocessor.saturated_frames)
+        """What went down the road since the start, also of cameras that were removed."""
+        saturated = self._saturated_before + self._postprocessor.saturated_frames
+        counters = self._meter.counters(self._lanes.in_flight, saturated)
         return dataclasses.replace(
             counters,
             batching=self._bounds,
@@ -236,8 +253,8 @@ class Line:
         )
 
     def statuses(self) -> List[CameraStatus]:
-        """Every camera's status now."""
-        return [reader.status for reader in self._readers.values()]
+        """The status now of every camera in the configuration."""
+        return self._roster.statuses()
 
     def _check_engine(self, now_ns: int) -> None:
         """A device that hangs raises nothing: only its silence tells."""
@@ -259,22 +276,34 @@ class Line:
         log.info("up to %d frames at once, by %s", cap, decided_by)
         return ChunkedEngine(engine, cap, self._hooks.on_shrink)
 
-    def _make_tuning(self, config: Config) -> Optional[LiveTuning]:
-        if not config.batching.tune:
-            return None
-        # No batch is fuller than its cameras can make it.
-        rows = min(self._bounds.target, max(fillable_rows(config), 1))
-        most = BatchSetting(rows, self._bounds.window_ms)
-        self._policy.apply(most)
-        return LiveTuning(self._policy, Tuner(most))
+    @property
+    def _fillable(self) -> BatchSetting:
+        """No batch is fuller than its cameras can make it."""
+        rows = min(self._bounds.target, max(fillable_rows(self._config), 1))
+        return BatchSetting(rows, self._bounds.window_ms)
 
-    def _make_batcher(
-        self, config: Config, preprocessing: Preprocessing, keep_images: bool
-    ) -> Batcher:
-        batching, input_wh = config.batching, preprocessing.input_wh
-        in_flight = self._seat.in_flight
-        slots = depth_of(in_flight) + SPARE_SLOTS
-        priority_slots = in_flight + PRIORITY_SPARE_SLOTS
+    def _make_tuning(self) -> Optional[LiveTuning]:
+        if not self._config.batching.tune:
+            return None
+        self._policy.apply(self._fillable)
+        return LiveTuning(self._policy, Tuner(self._fillable))
+
+    def _retune(self) -> None:
+        if self._tuning is None:
+            self._policy.apply(self._bounds)
+        else:
+            self._tuning.begin_anew(self._fillable)
+
+    def _warn_of_idle_keys(self, config: Config) -> None:
+        idle = list(idle_keys(config, self.batch_target.frames))
+        for words in idle:
+            if words not in self._warned:
+                log.warning("%s", words)
+        self._warned = set(idle)
+
+    def _make_batcher(self, preprocessing: Preprocessing, keep_images: bool) -> Batcher:
+        batching = self._config.batching
+        slots = depth_of(self._seat.in_flight) + SPARE_SLOTS
         # The pools are all the parallelism there is: OpenCV's own threads beneath it would cost a
         # third more CPU per frame and gain nothing.
         cv2.setNumThreads(1)
@@ -284,42 +313,38 @@ class Line:
             return Drawer(preprocessing, pool, self._wake, keep_images=keep_images)
 
         batch_ids = itertools.count(1)
-        feeds = {
-            camera.name: Feed(self._mailboxes[camera.name], camera.max_staleness_ms)
-            for camera in config.cameras
-        }
-        reserved = {
-            feeds[camera.name]: SlotRing(priority_slots, 1, input_wh, self._allocate)
-            for camera in config.cameras
-            if camera.priority
-        }
         shared = SharedLane(
             self._policy,
-            [feed for feed in feeds.values() if feed not in reserved],
+            self._roster.shared_feeds,
             drawer("letterbox"),
-            SlotRing(slots, batching.target, input_wh, self._allocate),
+            SlotRing(slots, batching.target, self._input_wh, self._allocate),
             batch_ids,
             self._clock,
         )
         # Threads of its own: a priority frame is not to be drawn after a burst of others.
         priority_drawer = drawer("letterbox-priority")
-        priority = PriorityLane(reserved, priority_drawer, batch_ids, self._clock)
+        priority = PriorityLane(self._roster.reserved, priority_drawer, batch_ids, self._clock)
         return Batcher(priority, shared, self._clock)
 
-    def _reader(self, camera: CameraConfig, base_dir: Path) -> Reader:
-        sources = source_factory(camera, base_dir, self._options.renderer, self._input_wh)
+    def _surroundings(self) -> Surroundings:
         hooks = self._hooks
-        mailbox = self._mailboxes[camera.name]
-        return Reader(camera, sources, mailbox, self._clock, hooks.on_status, hooks.on_failure)
 
-    def _reading(self, name: str) -> Callable[[], CameraReading]:
-        reader, mailbox = self._readers[name], self._mailboxes[name]
-        return lambda: CameraReading(
-            reader.status,
-            reader.frames_read,
-            reader.reconnects,
-            mailbox.dropped,
-            reader.abandoned,
+        def make_reader(camera: CameraConfig, mailbox: Mailbox, on_status: OnStatus) -> Reader:
+            render = self._options.renderer
+            sources = source_factory(camera, self._base_dir, render, self._input_wh)
+            return Reader(camera, sources, mailbox, self._clock, on_status, hooks.on_failure)
+
+        def make_ring() -> SlotRing:
+            slots = self._seat.in_flight + PRIORITY_SPARE_SLOTS
+            return SlotRing(slots, 1, self._input_wh, self._allocate)
+
+        return Surroundings(
+            make_reader,
+            make_ring,
+            self._wake,
+            hooks.on_status,
+            lambda shared, reserved: self._batcher.set_feeds(shared, reserved),
+            hooks.on_failure,
         )
 
     def _wake(self) -> None:
@@ -331,34 +356,30 @@ class Line:
             for result in self._postprocessor.process(batch, self._clock):
                 self._hooks.on_result(result)
                 self._meter.frame_done(result)
+                self._roster.frame_done(result.info.camera)
                 untold.remove(result.info.camera)
                 # A priority frame need not stand behind all of a large batch.
                 self._lanes.give_way()
         finally:  # whoever fails here stops the app, but takes no frame out of the books
             for camera in untold:
-                self._mailboxes[camera].count_drop(DropCause.ABORTED)
+                self._roster.count_drop(camera, DropCause.ABORTED)
         self._meter.batch_done(batch, self._policy.setting.target)
         if self._tuning is not None and batch.batch.lane is Lane.BATCH:
             self._tuning.batch_done(len(batch.batch.items), batch.busy_ns / NS_PER_MS)
 
     def _count_stale(self, info: FrameInfo) -> None:
-        self._mailboxes[info.camera].count_drop(DropCause.STALE)
+        self._roster.count_drop(info.camera, DropCause.STALE)
 
-    def _stop_readers(self, timeout_s: float) -> bool:
-        deadline_ns = self._clock.monotonic_ns() + int(min(timeout_s, CAPTURE_STOP_S) * NS_PER_S)
-        for reader in self._readers.values():
-            reader.stop()
-        ended = [
-            reader.join((deadline_ns - self._clock.monotonic_ns()) / NS_PER_S)
-            for reader in self._readers.values()
-        ]
-        return all(ended)
+    def _stop_batcher(self, timeout_s: float) -> bool:
+        ended = self._batcher.stop(timeout_s)
+        self._roster.close()
+        return ended
 
     def _stop_pipeline(self, timeout_s: float) -> bool:
         ended = self._lanes.stop(timeout_s)
         for batch in self._lanes.abandoned:
             for item in batch.items:
-                self._mailboxes[item.info.camera].count_drop(DropCause.ABORTED)
+                self._roster.count_drop(item.info.camera, DropCause.ABORTED)
         return ended
 
     def _close_engine(self, timeout_s: float) -> bool:
@@ -368,27 +389,3 @@ class Line:
             if self._priority_seat is not None:
                 self._priority_seat.engine.close()
         return True
-
-
-def depth_of(in_flight: int) -> int:
-    """Batches in the pipeline: those the engine works on, and one whose results are handed on.
-
-    An engine that works on one at a time takes the next as soon as it is done; until then it is
-    bound late, as more depth would only add age.
-    """
-    return 1 if in_flight == 1 else in_flight + 1
-
-
-def effective_target(
-    config: Config, graph: DeployedGraph, engine: EngineInfo, in_flight: int
-) -> BatchTarget:
-    """The size at which batches leave, and who decided it; `engine` with the cap it is given."""
-    key = TuningKey.of(graph, engine)
-    wanted = batch_target(config.batching, config.device.state_dir, key)
-    input_wh = graph.preprocessing.input_wh
-    return within_memory(wanted, depth_of(in_flight) + SPARE_SLOTS, input_wh, free_memory_bytes())
-
-
-def _with_target(config: Config, target: BatchTarget) -> Config:
-    batching = config.batching.model_copy(update={"target": target.frames})
-    return config.model_copy(update={"batching": batching})

@@ -61,6 +61,25 @@ def stop_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Hangups:
+    """Remembers that SIGHUP came, from now to the process's end; several count as one."""
+
+    def __init__(self) -> None:
+        self._has_come = False
+        signal.signal(signal.SIGHUP, self._note)
+
+    def take(self) -> bool:
+        """True once after each; for the main thread."""
+        if not self._has_come:
+            return False
+        # One that comes before this line is answered along with the one before.
+        self._has_come = False
+        return True
+
+    def _note(self, number: int, frame: Optional[FrameType]) -> None:
+        self._has_come = True
+
+
 def end(code: int) -> None:
     """Ends the process with what was said flushed."""
     logging.shutdown()

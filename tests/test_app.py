@@ -103,3 +103,55 @@ def test_a_device_that_hangs_ends_the_daemon_and_is_left_alone(
     assert caught.value.exit_code == EXIT_SOFTWARE
     assert not engine.is_closed
     engine.released.set()
+
+
+class Overlapping(Synchronous):
+    """As a GPU: several batches at once, so that priority frames deserve an engine of their own."""
+
+    info = EngineInfo("double", "1", "gpu 0", "fp16", 8)
+    input_wh = TinyDetector().input_wh
+    in_flight = 2
+
+    def infer(self, frames: Image) -> NDArray[np.float32]:
+        return np.zeros((len(frames), 4, 6), np.float32)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("was_priority", [False, True], ids=["the first", "another"])
+def test_the_first_priority_camera_that_comes_by_reload_shares_the_engine_and_is_told_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, was_priority: bool
+) -> None:
+    def config(*cameras: bool) -> Config:
+        return Config.model_validate(
+            {
+                "device": {"state_dir": tmp_path},
+                "model": {"path": TinyDetector().save(tmp_path)},
+                "cameras": [
+                    {"name": f"cam{n}", "uri": "synthetic://1?size=96x64", "priority": is_priority}
+                    for n, is_priority in enumerate(cameras)
+                ],
+                "mqtt": {"host": "127.0.0.1", "port": 9},  # nobody answers there
+            }
+        )
+
+    stop = threading.Event()
+    app = App(config(was_priority), tmp_path, stop, substitutes=Substitutes(Overlapping()))
+    app.reload(lambda: config(True))  # before anything runs there is nothing to change
+    ticks = 0
+
+    def on_tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 1:
+            app.reload(lambda: config(was_priority, True))
+        counters = app.counters()
+        if "cam1" in counters.cameras and counters.cameras["cam1"].frames_inferred:
+            stop.set()
+        assert ticks < 200, counters
+
+    with caplog.at_level("INFO"):
+        app.run(on_tick)
+    assert "configuration read again: added cam1" in caplog.text
+    assert ("priority frames share the engine" in caplog.text) is not was_priority

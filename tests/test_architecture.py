@@ -14,11 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edge"
 FOUNDATION = frozenset(
     {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
 )
-# `line` is the part of `app` that wires the hot path.
+# `line`, with `roster`, `station` and `slots`, is the part of `app` that wires the hot path.
 # `check`, `bench`, `calibrate` and `cameras` are commands, which look into rooms without starting
 # the daemon.
 COMPOSERS = frozenset(
-    {"app", "line", "cli", "check", "build", "bench", "engines", "calibrate", "cameras", "__main__"}
+    {
+        *("app", "line", "roster", "station", "slots", "engines", "cli", "__main__"),
+        *("check", "build", "bench", "calibrate", "cameras"),
+    }
 )
 # It judges what it builds by what an engine detects with it.
 ALSO_ALLOWED = {"building": frozenset({"inference", "postprocess"})}

@@ -38,6 +38,10 @@ class Arrivals:
         while len(seen) > 2 and now_ns - seen[0][0] > _MEMORY_NS:
             seen.popleft()
 
+    def forget(self, camera: str) -> None:
+        """Does not wait for this camera any more, nor know its rate."""
+        self._seen.pop(camera, None)
+
     def delivering(self, now_ns: int) -> int:
         """How many cameras delivered a frame within the last second."""
         return sum(now_ns - seen[-1][0] <= _SILENCE_NS for seen in self._seen.values())

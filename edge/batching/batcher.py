@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import Optional
+from typing import Mapping, Optional, Sequence
 
-from edge.batching.feed import Sink
+from edge.batching.feed import Feed, Sink
 from edge.batching.priority_lane import PriorityLane
+from edge.batching.ring import SlotRing
 from edge.batching.shared_lane import SharedLane
 from edge.clock import NS_PER_S, Clock
 from edge.threads import OnFailure, SupervisedThread, sharpen_timers
@@ -22,6 +23,8 @@ class Batcher:
         self._priority = priority
         self._shared = shared
         self._clock = clock
+        # Held for one step, which does not block, and while the feeds change.
+        self._stepping = threading.Lock()
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._thread: Optional[SupervisedThread] = None
@@ -37,8 +40,19 @@ class Batcher:
 
     def step(self, sink: Sink) -> Optional[int]:
         """Does what is due in both lanes; returns when to look again."""
-        self._priority.step(sink)
-        return self._shared.step(sink)
+        with self._stepping:
+            self._priority.step(sink)
+            return self._shared.step(sink)
+
+    def set_feeds(self, shared: Sequence[Feed], reserved: Mapping[Feed, SlotRing]) -> None:
+        """Takes frames from these cameras only from here on; from any thread.
+
+        What is bound of the others still leaves; what waits of them stays where it is.
+        """
+        with self._stepping:
+            self._priority.set_feeds(reserved)
+            self._shared.set_feeds(shared)
+        self.wake()
 
     def stop(self, timeout_s: float) -> bool:
         """Sends off what is bound, counts the frames still waiting as aborted, ends the thread."""
@@ -59,8 +73,9 @@ class Batcher:
             # the interpreter's lock ends late, one begun after it is on time.
             self._changed.wait(self._seconds_until(self.step(sink)))
             self._changed.clear()
-        self._priority.flush(sink)
-        self._shared.flush(sink)
+        with self._stepping:
+            self._priority.flush(sink)
+            self._shared.flush(sink)
 
     def _seconds_until(self, wake_ns: Optional[int]) -> Optional[float]:
         if wake_ns is None:

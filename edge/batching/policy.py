@@ -155,3 +155,7 @@ class TurnOrder:
         """Notes that `camera` took a row."""
         self._turn += 1
         self._last_turn[camera] = self._turn
+
+    def forget(self, camera: str) -> None:
+        """`camera` is gone; should it come back, it is the first."""
+        self._last_turn.pop(camera, None)

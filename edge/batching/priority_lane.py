@@ -25,7 +25,7 @@ class PriorityLane:
         batch_ids: Iterator[int],
         clock: Clock,
     ) -> None:
-        self._slots = slots
+        self._slots = dict(slots)
         self._drawer = drawer
         self._batch_ids = batch_ids
         self._clock = clock
@@ -34,12 +34,17 @@ class PriorityLane:
 
     def step(self, sink: Sink) -> None:
         """Submits what is drawn, then starts to draw what waits."""
-        for feed, ring in self._slots.items():
-            drawing = self._drawings.get(feed)
-            if drawing is not None and drawing.job.done():
+        for drawing in list(self._drawings.values()):
+            if drawing.job.done():
                 self._finish(drawing, sink)
+        for feed, ring in self._slots.items():
             if feed not in self._drawings:
                 self._bind(feed, ring)
+
+    def set_feeds(self, slots: Mapping[Feed, SlotRing]) -> None:
+        """Serves these cameras from here on; what is being drawn of others still leaves."""
+        self._slots = dict(slots)
+        self._submitted = {feed: self._submitted[feed] for feed in self._submitted if feed in slots}
 
     def flush(self, sink: Sink) -> None:
         """Sends off what is bound; counts what still waits as aborted."""
@@ -88,4 +93,5 @@ class PriorityLane:
             before.slot.release()
         else:
             sink.submit(batch)
-        self._submitted[feed] = batch
+        if feed in self._slots:
+            self._submitted[feed] = batch

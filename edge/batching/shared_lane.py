@@ -73,6 +73,18 @@ class SharedLane:
         # Frames may have come since it began to close: look again at once.
         return self._clock.monotonic_ns()
 
+    def set_feeds(self, feeds: Sequence[Feed]) -> None:
+        """Serves these cameras from here on; what is bound of others still leaves.
+
+        Of a camera that is gone, or has a new mailbox, nothing is remembered: it is not waited for.
+        """
+        before, self._feeds = self._feeds, {feed.camera: feed for feed in feeds}
+        for camera, feed in before.items():
+            after = self._feeds.get(camera)
+            if after is None or after.mailbox is not feed.mailbox:
+                self._turns.forget(camera)
+                self._policy.arrivals.forget(camera)
+
     def flush(self, sink: Sink) -> None:
         """Sends off what is bound; counts what still waits as aborted."""
         if self._open is not None:

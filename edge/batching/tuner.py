@@ -90,6 +90,11 @@ class Tuner:
         self._setting = bounds
         self._changed_ns: Optional[int] = None
 
+    @property
+    def bounds(self) -> BatchSetting:
+        """As much batching as there may be."""
+        return self._bounds
+
     def advise(self, now_ns: int, load: Load) -> Optional[BatchSetting]:
         """A setting to change to, or None to stay."""
         if self._changed_ns is None:

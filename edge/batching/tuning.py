@@ -61,6 +61,16 @@ class LiveTuning:
         utilization = min((busy_ns - first_busy_ns) / span_ns, 1.0)
         self._advise(now_ns, Load(arrival_fps, utilization, self._infer_times.typical_ms()))
 
+    def begin_anew(self, bounds: BatchSetting) -> None:
+        """Goes back to the bounds, which may be others, as the cameras are; for the main loop.
+
+        `arrived` may count from anywhere afterwards.
+        """
+        self._totals.clear()
+        if bounds != self._tuner.bounds:
+            self._tuner = Tuner(bounds)
+            self._policy.apply(bounds)
+
     def _learn(self, now_ns: int) -> None:
         done: List[Tuple[int, float]] = []
         while self._batches:

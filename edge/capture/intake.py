@@ -35,6 +35,7 @@ class Intake:
         self.config = config
         self.device = device_of(config)
         self.frames_read = 0
+        self.first_frame_id = 0
         self.reconnects = 0
         self._mailbox = mailbox
         self._clock = clock
@@ -87,7 +88,7 @@ class Intake:
         height, width = picture.image.shape[:2]
         return FrameInfo(
             camera=self.config.name,
-            frame_id=self.frames_read,
+            frame_id=self.first_frame_id + self.frames_read,
             size_wh=(width, height),
             captured_ns=captured_ns,
             captured_unix_ms=now_unix_ms - (now_ns - captured_ns) // NS_PER_MS,

@@ -76,8 +76,9 @@ class Reader:
         self._left_behind = [session for session in self._left_behind if session.is_alive]
         return len(self._left_behind)
 
-    def start(self) -> None:
+    def start(self, first_frame_id: int = 0) -> None:
         """Tells the first status and, unless the camera is disabled, starts to read."""
+        self._intake.first_frame_id = first_frame_id
         self._tracker.announce()
         if self._config.enabled:
             self._begin_session(0.0)

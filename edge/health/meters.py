@@ -81,7 +81,7 @@ class PipelineMeter:
         cameras: Mapping[str, Callable[[], CameraReading]],
         deadlines_ms: Mapping[str, Optional[float]],
     ) -> None:
-        self._readings = cameras
+        self._readings = dict(cameras)
         self._lock = threading.Lock()
         self._cameras = {name: _CameraMeter(deadlines_ms.get(name)) for name in cameras}
         self._batches = 0
@@ -89,6 +89,18 @@ class PipelineMeter:
         self._shared_frames = 0
         self._latency = LatencyWindow(_LATENCY_SAMPLES)
         self._infer = LatencyWindow(_LATENCY_SAMPLES)
+
+    def admit(
+        self, camera: str, reading: Callable[[], CameraReading], deadline_ms: Optional[float]
+    ) -> None:
+        """Counts a camera from here on; one that is counted keeps its totals.
+
+        Called where `observe` is.
+        """
+        with self._lock:
+            meter = self._cameras.setdefault(camera, _CameraMeter(deadline_ms))
+            meter.deadline_ms = deadline_ms
+        self._readings[camera] = reading
 
     def batch_done(self, result: BatchResult, target: int) -> None:
         """Notes a batch that came out of the pipeline, and the size that would have filled it."""

@@ -68,7 +68,7 @@ class FrameInfo:
     """A frame's identity and time, without its pixels.
 
     `frame_id` counts the frames the camera's source has delivered, from 0; a file that loops
-    counts on. `captured_ns` is monotonic.
+    counts on, and so does a camera that was changed or came back. `captured_ns` is monotonic.
     """
 
     camera: str

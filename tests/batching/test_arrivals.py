@@ -104,3 +104,15 @@ def test_the_window_is_never_negative_nor_above_the_limit(
         now_ns += step_ms * NS_PER_MS
         arrivals.admitted(f"cam{index % cameras}", index, now_ns)
         assert 0 <= arrivals.window_ns(target, LIMIT_NS, now_ns) <= LIMIT_NS
+
+
+def test_a_camera_that_is_gone_is_not_waited_for_and_comes_back_as_a_new_one() -> None:
+    arrivals = seen({"a": 5.0, "b": 30.0})
+    arrivals.forget("b")
+    arrivals.forget("nobody")
+    assert arrivals.delivering(3 * NS_PER_S) == 1
+    assert arrivals.rates(3 * NS_PER_S) == pytest.approx([5.0], rel=0.01)
+    # Its new mailbox counts from the start again: no rate comes of both counts.
+    arrivals.admitted("b", 1, 3 * NS_PER_S)
+    assert arrivals.delivering(3 * NS_PER_S) == 2
+    assert min(arrivals.rates(3 * NS_PER_S)) > 0

@@ -128,3 +128,16 @@ def test_a_target_beyond_the_slots_is_refused(target: int) -> None:
     with pytest.raises(ValueError, match=r"within 1\.\.4"):
         policy.apply(BatchSetting(target, 10.0))
     assert policy.setting == BatchSetting(4, 10.0)
+
+
+def test_other_cameras_mean_other_bounds_and_totals_from_anywhere() -> None:
+    plant = Plant()
+    assert plant.play(10, arrival_fps=20, busy=0.2) == BatchSetting(1, 0.0)
+    plant.tuning.begin_anew(BatchSetting(16, 20.0))
+    assert plant.tuning.setting == BatchSetting(1, 0.0)  # the same bounds: it stays where it is
+    plant.tuning.begin_anew(BatchSetting(6, 10.0))
+    assert plant.tuning.setting == BatchSetting(6, 10.0)
+    plant._arrived = 0.0  # the camera that had sent most is gone
+    heavy = plant.play(20, arrival_fps=600, busy=1.0)
+    assert heavy.target == 6
+    assert plant.play(10, arrival_fps=20, busy=0.2) == BatchSetting(1, 0.0)

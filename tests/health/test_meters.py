@@ -169,3 +169,25 @@ def test_the_fill_is_of_the_target_that_held_for_each_batch(meter: PipelineMeter
     # It left before the target was lowered, and was no more than full.
     meter.batch_done(batch_result(["dock", "gate"], 1), target=1)
     assert meter.counters(0, 0).batch_fill == 5 / 7
+
+
+def test_a_camera_that_comes_later_counts_and_one_that_comes_again_goes_on(
+    meter: PipelineMeter, cameras: Dict[str, Camera]
+) -> None:
+    meter.frame_done(frame_result("dock", latency_ms=30, objects=1))
+    late = Camera("late")
+    meter.admit("late", late.reading, None)
+    meter.admit("dock", cameras["dock"].reading, deadline_ms=50.0)
+    for name in ("dock", "late"):
+        meter.frame_done(frame_result(name, latency_ms=30, objects=1))
+    meter.observe(0)
+
+    counters = meter.counters(0, 0)
+
+    assert counters.frames_inferred == 3
+    assert {name: c.frames_inferred for name, c in counters.cameras.items()} == {
+        "dock": 2,
+        "gate": 0,
+        "late": 1,
+    }
+    assert counters.cameras["dock"].deadline_missed == 1  # the first, when 20 ms were allowed
