@@ -49,7 +49,7 @@ class World:
         self.rows: List[int] = []
         self.bound: Dict[int, int] = {}
         self.sessions = 0
-        self.untidied = 0  # runs since one waited
+        self.untidied: Dict[int, int] = {}  # stream -> runs since one waited
         self.faults: List[str] = []
 
     def get_available_providers(self) -> List[str]:
@@ -91,7 +91,7 @@ class Session:
         world.sessions -= 1
         if stream and (stream not in world.host.queues or world.host.queues[stream]):
             world.faults.append("a session went before its work, or after its stream")
-        if world.untidied:
+        if world.untidied.get(stream):
             world.faults.append("a session went with pinned memory to free in a callback")
         if world.host.stack == 0:
             world.faults.append("a session went where no context is current")
@@ -127,10 +127,11 @@ class Session:
         return found
 
     def _end_run(self, run_options: Any) -> None:
-        self._world.untidied += 1
+        untidied = self._world.untidied
+        untidied[self.stream] = untidied.get(self.stream, 0) + 1
         if not is_asynchronous(run_options):
             self._world.host._flush(self.stream)
-            self._world.untidied = 0
+            untidied[self.stream] = 0
 
     def _compute(self, frames: Place, detections: Place) -> None:
         given = view(self._world.host, frames)
