@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?=
 ARGS ?=
+# Tests at once: most wait for a process or a clock.
+JOBS ?= 3
 
 # The build tools' own warnings say nothing to who installs.
 PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
@@ -19,7 +21,7 @@ demo: $(VENV)/.installed | broker
 	@$(VENV)/bin/edge demo $(ARGS)
 
 test: $(VENV)/.installed-test | system
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
 soak: $(VENV)/.installed-test | system
 	@$(VENV)/bin/python -m pytest -m soak --timeout 7200 $(ARGS)
