@@ -24,6 +24,8 @@ from edge.threads import OnFailure
 
 # A camera whose driver holds its thread is left behind: what was accepted must still go out.
 CAPTURE_STOP_S = 2.0
+# A thread that was told to stop may wait for its next frame, or hang up on a camera.
+LEAVING_S = 25.0
 
 MakeReader = Callable[[CameraConfig, Mailbox, OnStatus], Reader]
 """Makes a camera's reader; raises ConfigError if it needs what this machine lacks."""
@@ -58,6 +60,7 @@ class Roster:
         self._ring_count = 0
         self._order: List[str] = []
         self._seat(cameras, {camera.name: self._post(camera) for camera in cameras})
+        self._crowded_since_ns: Optional[int] = None
         for station in self._stations.values():
             station.is_fed = True
 
@@ -112,7 +115,7 @@ class Roster:
     def look(self, now_ns: int) -> bool:
         """Looks after the readers, called several times a second; True if the feeds changed."""
         self._watchdog.check(now_ns)
-        self._check_left_behind()
+        self._check_left_behind(now_ns)
         has_changed = [station.settle(now_ns) for station in self._stations.values()]
         if any(has_changed):
             self._tell_feeds()
@@ -196,9 +199,14 @@ class Roster:
     def _tell_feeds(self) -> None:
         self._surroundings.on_feeds(self.shared_feeds, self.reserved)
 
-    def _check_left_behind(self) -> None:
+    def _check_left_behind(self, now_ns: int) -> None:
         unfinished = {name: s.unfinished for name, s in self._stations.items() if s.unfinished}
-        if sum(unfinished.values()) >= MAX_HANGING:
+        if sum(unfinished.values()) < MAX_HANGING:
+            self._crowded_since_ns = None
+            return
+        if self._crowded_since_ns is None:
+            self._crowded_since_ns = now_ns
+        if now_ns - self._crowded_since_ns >= LEAVING_S * NS_PER_S:
             cameras = ", ".join(f"{name} {count}" for name, count in unfinished.items())
             error = CaptureError(
                 f"{sum(unfinished.values())} threads hang in the drivers of cameras that were "

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge import roster
 from edge.batching.ring import allocate_pageable
 from edge.building.graph import deploy
 from edge.capture.source import Picture
@@ -326,6 +327,7 @@ def test_too_many_that_were_left_behind_end_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
+    monkeypatch.setattr(roster, "LEAVING_S", 0.5)
     works = Works(tmp_path, [camera("belt")])
     with monkeypatch.context() as patch:
         patch.setattr("edge.line.source_factory", lambda *_: lambda: Stuck(released))

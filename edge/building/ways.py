@@ -191,9 +191,11 @@ class _Overlap:
     def _launch(self, frames: Image, is_enough: IsEnough) -> None:
         launched = 0
         while not is_enough(launched):
-            self._room.acquire()
+            has_room = self._room.acquire(timeout=_PATIENCE_S)
             if self._error is not None:
                 return
+            if not has_room:
+                raise EngineError(f"no result for {_PATIENCE_S:g} s: the device hangs")
             started_ns = self._monotonic_ns()
             self._out.put((started_ns, self._launcher.launch(frames)))
             launched += 1

@@ -143,6 +143,7 @@ def report(job: Job, output: IO[str]) -> None:
             Message(
                 text="memory ran out; a smaller calibration.batch or engine.max_batch needs less",
                 is_error=True,
+                is_out_of_memory=True,
             )
         )
     else:

@@ -75,12 +75,15 @@ def device_of(camera: CameraConfig) -> Optional[Path]:
 
 def wait_for_plug(stop: threading.Event, delay_s: float, device: Optional[Path]) -> bool:
     """Waits until `delay_s` have passed or `stop` is set; True at once where `device` appears."""
-    if device is None or device.exists():
+    if device is None:
         stop.wait(delay_s)
         return False
+    was_absent = not device.exists()
     left_s = delay_s
     while left_s > 0 and not stop.wait(min(_POLL_S, left_s)):
         left_s -= _POLL_S
-        if device.exists():
+        is_absent = not device.exists()
+        if was_absent and not is_absent:
             return True
+        was_absent = is_absent
     return False

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
 from edge.capture.source import Busy
 from edge.config.camera import Transport
+from edge.errors import EdgeError
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 # Who waits longer is told to come back, so that a wait is not taken for a hang.
-_MAX_WAIT_S = 2.0
+_MAX_WAIT_S = 0.5
+# OpenCV gives an opening up after 10 s: what takes so long never comes back.
+_HOPELESS_S = 60.0
+# Files, too, are opened with what the environment says, and take no harm from this.
+_HARMLESS = "rtsp_transport;tcp"
 
 
 class TransportGate:
@@ -32,20 +38,39 @@ class TransportGate:
         self._max_wait_s = max_wait_s
         self._lock = threading.Lock()
         self._options = ""
+        self._since_s = 0.0
 
     @contextmanager
     def opening(self, transport: Transport) -> Iterator[None]:
-        """Surrounds an opening; Busy where others keep the gate for longer than two seconds."""
+        """Surrounds an opening; Busy where others keep the gate for longer than half a second.
+
+        Raises EdgeError, which ends the daemon, once nobody can hope to be let in any more.
+        """
         if not self._lock.acquire(timeout=self._max_wait_s):
+            if time.monotonic() - self._since_s > _HOPELESS_S:
+                raise EdgeError(
+                    f"FFmpeg has not come back from opening a camera for {_HOPELESS_S:.0f} s, and "
+                    "opens no other: only a restart of the process helps"
+                )
             raise Busy("other cameras are being opened")
         try:
-            options = options_for(transport)
-            if options != self._options:
-                self._put_env(_OPTIONS, options)
-                self._options = options
+            self._use(options_for(transport))
             yield
         finally:
             self._lock.release()
+
+    @contextmanager
+    def opening_file(self) -> Iterator[None]:
+        """Surrounds the opening of a recording, which waits for its turn."""
+        with self._lock:
+            self._use(_HARMLESS)
+            yield
+
+    def _use(self, options: str) -> None:
+        self._since_s = time.monotonic()
+        if options != self._options:
+            self._put_env(_OPTIONS, options)
+            self._options = options
 
 
 def options_for(transport: Transport) -> str:

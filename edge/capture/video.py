@@ -65,7 +65,8 @@ class VideoFile:
         # Opening again works for every container; seeking fails in raw streams.
         self.close()
         check_readable(self._path)
-        self._capture = open_capture(str(self._path), cv2.CAP_FFMPEG)
+        with GATE.opening_file():
+            self._capture = open_capture(str(self._path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise CaptureError(f"{self._path} is not a video, or it is damaged or cut short")
 
@@ -79,6 +80,7 @@ class RtspStream:
         self._transport = transport
         self._clock = clock
         self._pts_clock = PtsClock()
+        self._is_waiting = False
         self._capture = cv2.VideoCapture()
 
     def open(self) -> None:
@@ -89,9 +91,12 @@ class RtspStream:
         )
         self.close()
         self._pts_clock = PtsClock()
-        # Before the gate: a camera that is away must not keep the others from being opened.
-        check_answers(self._address, is_plain=self._url.lower().startswith("rtsp:"))
+        if not self._is_waiting:
+            # Before the gate: a camera that is away must not keep the others from being opened.
+            check_answers(self._address, is_plain=self._url.lower().startswith("rtsp:"))
+        self._is_waiting = True
         with GATE.opening(self._transport):
+            self._is_waiting = False
             self._capture = open_capture(self._url, cv2.CAP_FFMPEG, timeouts)
         if not self._capture.isOpened():
             raise CaptureError(

@@ -67,8 +67,8 @@ class Watch:
                 raise Abandoned
 
     def is_stalled(self, now_ns: int) -> bool:
-        """True once a call has taken `stall_s`."""
-        return self._waited_ns(now_ns) >= self._stall_ns
+        """True once a call that a frame should come of has taken `stall_s`."""
+        return self._step is not Step.CLOSE and self._waited_ns(now_ns) >= self._stall_ns
 
     def excuse(self, paused_ns: int) -> None:
         """Takes off what is no fault of the driver: for so long the process did not run."""

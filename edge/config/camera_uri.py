@@ -18,12 +18,22 @@ _GSTREAMER = re.compile(r"^gstreamer:", re.IGNORECASE)
 _V4L2_DEVICE = re.compile(r"^/dev/(video\d+|v4l/.+)$")
 _SIZE = re.compile(r"^(\d{1,5})x(\d{1,5})$")
 # Up to the last @: a password with an unescaped @ or / in it must not show either.
-_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
+_CREDENTIALS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://).*@", re.DOTALL)
+# In a pipeline there may be more elements behind it.
+_CREDENTIALS_IN_A_PIPELINE = (
+    re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@"),
+    re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^!]*@"),
+)
 # Some cameras want them in the path or the query: /user=admin&password=x&channel=1
-_NAMED_SECRET = re.compile(r"\b(pass|passwd|password|pwd|token)=[^&/]*", re.IGNORECASE)
+# or /user=admin_password=x_channel=1.sdp
+_NAMED_SECRET = re.compile(
+    r"((?:pass\w*?|pas|pwd|psw|pw|token|auth|key|secret))=(?:(?!_channel|_stream)[^&/])*",
+    re.IGNORECASE,
+)
 # Properties of GStreamer's elements: user-id, user-pw, proxy-pw, secret-access-key.
 _SECRET_PROPERTY = re.compile(
-    r"\b([\w-]*(?:user-id|pw|pass\w*|pwd|token|key|secret))\s*=\s*(\"(?:\\.|[^\"\\])*\"|\S+)",
+    r"\b([\w-]*(?:user-id|pw|pass\w*|pwd|token|key|secret|extra-headers))\s*=\s*"
+    r"(\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|(?:\\.|\S)+)",
     re.IGNORECASE,
 )
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
@@ -99,7 +109,7 @@ class CameraUri:
             return masked(self._text)
         if _SCHEME.match(self._text) is None:
             return self._text
-        return _NAMED_SECRET.sub(r"\1=***", _without_user(self._text))
+        return _NAMED_SECRET.sub(r"\1=***", _CREDENTIALS.sub(r"\1***@", self._text))
 
     def __repr__(self) -> str:
         return f"CameraUri({str(self)!r})"
@@ -121,11 +131,9 @@ class CameraUri:
 
 def masked(launch_line: str) -> str:
     """A GStreamer pipeline as it may be shown: without users, passwords and keys."""
-    return _SECRET_PROPERTY.sub(r"\1=***", _without_user(launch_line))
-
-
-def _without_user(text: str) -> str:
-    return _CREDENTIALS.sub(r"\1***@", text)
+    for credentials in _CREDENTIALS_IN_A_PIPELINE:
+        launch_line = credentials.sub(r"\1***@", launch_line)
+    return _SECRET_PROPERTY.sub(r"\1=***", launch_line)
 
 
 def parse(uri: str, base_dir: Path) -> SourceSpec:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from typing import Callable
 
+from edge.errors import EngineError
 from edge.inference.cuda import Context, Stream
 
 # Other threads may allocate and wait meanwhile; this one may not.
@@ -29,8 +31,13 @@ class Graph:
         self._driver.call("cuStreamBeginCapture_v2", handle, _CAPTURE_THREAD_LOCAL)
         try:
             queue()
-        finally:  # or the stream would record for ever
-            self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+        except EngineError:
+            with suppress(EngineError):  # what ended the recording is of interest
+                self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+                self._driver.call("cuGraphDestroy", graph)
+            raise
+        # Or the stream would record for ever.
+        self._driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
         try:
             arguments = (ctypes.byref(self._executable), graph, 0)
             self._driver.call("cuGraphInstantiateWithFlags", *arguments)

@@ -196,20 +196,24 @@ class OverlapLoop:
         try:
             self._queue(frames, berth, Stream.record if is_timed else _forego)
         except EngineError:
-            # Some of it may be queued: the memory is free once the streams are empty.
-            for stream in self._streams:
-                stream.synchronize()
-            self._free.put(berth)
+            try:
+                # Some of it may be queued: the memory is free once the streams are empty.
+                for stream in self._streams:
+                    stream.synchronize()
+            finally:
+                self._free.put(berth)
             raise
         return Launched(self, berth, len(frames), is_timed=is_timed)
 
     def collect(self, berth: Berth, count: int, *, is_timed: bool) -> NDArray[np.float32]:
         """Waits for a batch and copies its detections; `Launched.wait` calls it."""
-        berth.done.synchronize()
-        detections: NDArray[np.float32] = berth.detections.array[:count].copy()
-        if is_timed:
-            self._samples.append(berth.marks.times(count))
-        self._free.put(berth)
+        try:
+            berth.done.synchronize()
+            detections: NDArray[np.float32] = berth.detections.array[:count].copy()
+            if is_timed:
+                self._samples.append(berth.marks.times(count))
+        finally:  # or whoever waits for it would wait for ever
+            self._free.put(berth)
         return detections
 
     def compute_alone(self, rows: int, batches: int) -> None:

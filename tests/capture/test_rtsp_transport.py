@@ -7,9 +7,11 @@ from typing import List
 
 import pytest
 
+from edge.capture import rtsp_transport
 from edge.capture.rtsp_transport import TransportGate, options_for
 from edge.capture.source import Busy
 from edge.config.camera import Transport
+from edge.errors import CaptureError, EdgeError
 
 TCP, UDP = Transport.TCP, Transport.UDP
 
@@ -58,6 +60,25 @@ def test_who_waits_for_long_is_told_to_come_back() -> None:
         pass
     with gate.opening(TCP):
         pass
+
+
+def test_an_opening_that_never_ends_is_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtsp_transport, "_HOPELESS_S", 0.0)
+    gate = TransportGate(Environment().put, max_wait_s=0.01)
+    hopeless = pytest.raises(EdgeError, match="only a restart of the process helps")
+    with gate.opening(TCP), hopeless as caught, gate.opening(TCP):
+        pass
+    assert not isinstance(caught.value, CaptureError)  # which would only be tried again
+
+
+def test_recordings_are_not_opened_as_live_streams() -> None:
+    """Of a transport stream FFmpeg would learn a wrong rate."""
+    told = Environment()
+    gate = TransportGate(told.put)
+    with gate.opening(TCP):
+        pass
+    with gate.opening_file():
+        assert told[-1] == "rtsp_transport;tcp"
 
 
 def test_a_failed_opening_frees_the_gate() -> None:

@@ -12,6 +12,16 @@ from edge.clock import NS_PER_MS, ManualClock
 S = 1_000_000_000
 
 
+def test_hanging_up_is_no_stall() -> None:
+    clock = ManualClock()
+    watch = Watch(1.0, clock)
+    watch.begin(Step.CLOSE)
+    assert not watch.is_stalled(clock.monotonic_ns() + 5 * S)
+    watch.end()
+    watch.begin(Step.READ)
+    assert watch.is_stalled(clock.monotonic_ns() + 5 * S)
+
+
 @pytest.mark.parametrize(
     ("stall_s", "expected_s"),
     [

@@ -110,6 +110,19 @@ def test_nonsense_is_explained_without_secrets(uri: str, words: str) -> None:
         ("rtsp://user:12/sec@host/s", "rtsp://***@host/s"),
         ("rtsp://host/user=u&password=secret&ch=1", "rtsp://host/user=u&password=***&ch=1"),
         ("rtsp://host/s?token=secret", "rtsp://host/s?token=***"),
+        ("rtsp://host/s?psw=secret", "rtsp://host/s?psw=***"),
+        ("rtsp://host/s?user_password=secret&n=1", "rtsp://host/s?user_password=***&n=1"),
+        ("rtsp://user:my secret@host/s", "rtsp://***@host/s"),
+        ("rtsp://user:se!cret@host/s", "rtsp://***@host/s"),
+        (
+            "rtsp://host/user=u_password=secret_channel=1_stream=0.sdp",
+            "rtsp://host/user=u_password=***_channel=1_stream=0.sdp",
+        ),
+        ("gstreamer:x user-pw='my secret' name=a ! y", "gstreamer:x user-pw=*** name=a ! y"),
+        (
+            'gstreamer:x location="rtsp://u:my secret@h/s" ! y',
+            'gstreamer:x location="rtsp://***@h/s" ! y',
+        ),
         ("rtsp://host/s", "rtsp://host/s"),
         ("clips/a@b.mp4", "clips/a@b.mp4"),
         (
