@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 import threading
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, Dict, List, Optional
 
 import pytest
 
@@ -159,8 +159,13 @@ def test_a_device_that_is_there_is_left_alone_for_the_whole_delay(tmp_path: Path
 def test_a_device_that_is_plugged_out_and_in_ends_the_wait(tmp_path: Path) -> None:
     device = tmp_path / "video0"
     device.touch()
-    changes = {2: device.unlink, 4: device.touch}
-    stop = Waiting(lambda count: changes.get(count, lambda: None)())
+    changes: Dict[int, Callable[[], object]] = {2: device.unlink, 4: device.touch}
+
+    def replug(count: int) -> None:
+        if count in changes:
+            changes[count]()
+
+    stop = Waiting(replug)
     assert wait_for_plug(stop, 30.0, device)
     assert stop.waits == [0.5] * 4
 
