@@ -16,8 +16,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 if not __package__:  # run as a file: the repository is not on the path then
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -114,12 +113,7 @@ class Cameras:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
         for camera in self.cameras.values():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from contextlib import contextmanager
+from typing import Iterator
 
 from edge.errors import CaptureError
 
@@ -15,32 +17,29 @@ def check_reachable(address: str) -> None:
 
     GStreamer, asked to open a camera that is not there, may wait for ever.
     """
+    with _connected(address):
+        """That is all."""
+
+
+def check_answers(address: str) -> None:
+    """Raises CaptureError if nobody at `address` speaks RTSP; it needs neither user nor path."""
+    question = f"OPTIONS rtsp://{address}/ RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edge\r\n\r\n"
+    with _connected(address) as connection:
+        connection.sendall(question.encode("ascii"))
+        answer = _read_head(connection)
+    if not answer:
+        raise CaptureError(f"{address} hangs up: is it a camera's RTSP port?")
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[socket.socket]:
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S) as connection:
+            yield connection
     except (OSError, UnicodeError) as error:  # a label of over 63 characters is no host name
         reason = getattr(error, "strerror", None) or error
         raise CaptureError(f"no answer from {address}: {reason}") from error
-
-
-def check_answers(address: str, *, is_plain: bool) -> None:
-    """Raises CaptureError if nobody at `address` speaks RTSP, which is not asked where encrypted.
-
-    The question needs neither user nor path.
-    """
-    host, _, port = address.rpartition(":")
-    question = f"OPTIONS rtsp://{address}/ RTSP/1.0\r\nCSeq: 1\r\nUser-Agent: edge\r\n\r\n"
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT_S) as connection:
-            if not is_plain:
-                return
-            connection.sendall(question.encode("ascii"))
-            answer = _read_head(connection)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CaptureError(f"no answer from {address}: {reason}") from error
-    if not answer:
-        raise CaptureError(f"{address} hangs up: is it a camera's RTSP port?")
 
 
 def _read_head(connection: socket.socket) -> bytes:

@@ -28,6 +28,7 @@ from edge.config.camera_uri import (
     SyntheticSpec,
     V4l2Spec,
 )
+from edge.errors import CaptureError
 from edge.geometry import Image
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,11 @@ def source_factory(
     """Returns what makes the camera's source, each time anew; paths are relative to `base_dir`.
 
     `model_wh` is the detector's input, to which hardware may scale; without it pictures keep
-    their size. Raises ConfigError if the camera needs what this machine's OpenCV lacks. Whether a
-    camera or file is there is seen, and retried, when the reader opens it.
+    their size. Raises ConfigError if the camera is enabled and needs what this machine's OpenCV
+    lacks. Whether a camera or file is there is seen, and retried, when the reader opens it.
     """
+    if not camera.enabled:
+        return _no_source
     silence_decoders()
     spec = camera.uri.resolve(base_dir)
     is_hardware = is_for_hardware(camera, spec, abilities or Abilities.of_this_machine())
@@ -76,6 +79,10 @@ def source_factory(
     if is_hardware or isinstance(spec, CsiSpec):
         return lambda: _hardware_camera(camera, spec, scaled_wh)
     return lambda: _turned(_software_camera(camera, spec), camera)
+
+
+def _no_source() -> Source:
+    raise CaptureError("the camera is disabled")
 
 
 def open_source(config: CameraConfig, base_dir: Path, render: RenderFactory) -> Source:

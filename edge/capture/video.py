@@ -7,7 +7,7 @@ from typing import Optional
 
 import cv2
 
-from edge.capture.network import check_answers
+from edge.capture.network import check_answers, check_reachable
 from edge.capture.opencv import open_capture, read_image
 from edge.capture.pts_clock import PtsClock
 from edge.capture.rtsp_transport import GATE
@@ -93,7 +93,8 @@ class RtspStream:
         self._pts_clock = PtsClock()
         if not self._is_waiting:
             # Before the gate: a camera that is away must not keep the others from being opened.
-            check_answers(self._address, is_plain=self._url.lower().startswith("rtsp:"))
+            is_encrypted = self._url.lower().startswith("rtsps:")
+            (check_reachable if is_encrypted else check_answers)(self._address)
         self._is_waiting = True
         with GATE.opening(self._transport):
             self._is_waiting = False

@@ -14,7 +14,10 @@ _CAPTURE_THREAD_LOCAL = 1
 
 
 class Graph:
-    """One call to the driver instead of one per kernel, each of which costs a Xavier's CPU 10 us.
+    """One call to the driver instead of one per kernel.
+
+    On an H100's host the demo's model is queued in 0.06 to 0.08 ms instead of 0.55 ms so
+    (benchmarks/results/overlap-h100-tensorrt-8.5.2.json).
 
     Made, launched and closed where the context is current.
     """

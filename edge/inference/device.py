@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 _TRIALS = 5
 _TRIAL_BATCHES = 4
 
-# A thread that wakes up, takes the detections and lets the next batch be queued needs a tenth of
-# this on a server's CPU.
+# Five times the batch that a third one in flight was seen to pay for; a Jetson's are longer.
 _QUICK_MS = 2.0
 
 

@@ -162,6 +162,13 @@ def test_what_this_machine_cannot_decode_is_a_fault_of_the_configuration(
         assert "pip uninstall opencv-python opencv-python-headless" in message
 
 
+def test_a_disabled_camera_needs_nothing() -> None:
+    camera = CameraConfig.model_validate({"name": "a", "uri": "csi://0", "enabled": False})
+    sources = source_factory(camera, Path(), render, None, PIP)
+    with pytest.raises(CaptureError, match="disabled"):
+        sources()
+
+
 def test_each_source_is_another_one() -> None:
     camera = CameraConfig.model_validate({"name": "gate", "uri": "rtsp://h/s"})
     make = source_factory(camera, Path(), render, None, PIP)

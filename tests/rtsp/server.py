@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Dict, Optional, Type
+from typing import Dict, Optional
 
 import pytest
 
@@ -76,12 +75,7 @@ class RtspServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.kill()
 
 

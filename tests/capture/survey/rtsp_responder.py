@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from types import TracebackType
-from typing import Callable, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Callable, Dict, List, Mapping, Optional, Tuple
 
 Request = Tuple[str, Dict[str, str]]
 Script = Callable[[str, Mapping[str, str]], Optional[bytes]]
@@ -56,12 +55,7 @@ class RtspResponder:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # What accept waits for, and then what a silent connection waits for.
         self._listener.shutdown(socket.SHUT_RDWR)
         for connection in self._open:
