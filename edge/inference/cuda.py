@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple, Type, TypeVar
@@ -16,39 +17,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edge.errors import ConfigError, CudaError, EngineOutOfMemory
+from edge.inference.cuda_driver import Driver
 
-_DRIVER_LIBRARY = "libcuda.so.1"
-_SUCCESS, _OUT_OF_MEMORY, _NOT_READY = 0, 2, 600
 _STREAM_NON_BLOCKING = 1
 _EVENT_BLOCKING_SYNC, _EVENT_DISABLE_TIMING = 1, 2
+_HOST_DEVICE_MAP = 2
 
 _handle = ctypes.c_void_p
-_device_pointer = ctypes.c_uint64
-# pycuda knows neither the priority of a stream nor an event's handle, so streams, events and what
-# is queued on them speak to the driver itself. Every function returns a CUresult.
-_FUNCTIONS: Dict[str, Tuple[Any, ...]] = {
-    "cuCtxGetStreamPriorityRange": (ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int)),
-    "cuStreamCreateWithPriority": (ctypes.POINTER(_handle), ctypes.c_uint, ctypes.c_int),
-    "cuStreamDestroy_v2": (_handle,),
-    "cuStreamSynchronize": (_handle,),
-    "cuStreamQuery": (_handle,),
-    "cuStreamWaitEvent": (_handle, _handle, ctypes.c_uint),
-    "cuEventCreate": (ctypes.POINTER(_handle), ctypes.c_uint),
-    "cuEventDestroy_v2": (_handle,),
-    "cuEventRecord": (_handle, _handle),
-    "cuEventQuery": (_handle,),
-    "cuEventSynchronize": (_handle,),
-    "cuEventElapsedTime": (ctypes.POINTER(ctypes.c_float), _handle, _handle),
-    "cuMemcpyHtoDAsync_v2": (_device_pointer, _handle, ctypes.c_size_t, _handle),
-    "cuMemcpyDtoHAsync_v2": (_handle, _device_pointer, ctypes.c_size_t, _handle),
-    "cuStreamBeginCapture_v2": (_handle, ctypes.c_int),
-    "cuStreamEndCapture": (_handle, ctypes.POINTER(_handle)),
-    "cuGraphInstantiateWithFlags": (ctypes.POINTER(_handle), _handle, ctypes.c_uint64),
-    "cuGraphLaunch": (_handle, _handle),
-    "cuGraphDestroy": (_handle,),
-    "cuGraphExecDestroy": (_handle,),
-    "cuGetErrorName": (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
-}
 
 
 class MemoryInfo(NamedTuple):
@@ -56,52 +31,6 @@ class MemoryInfo(NamedTuple):
 
     free: int
     total: int
-
-
-class _Driver:
-    """The driver's library; every call is checked. ctypes lets other threads run meanwhile."""
-
-    def __init__(self, path: str = _DRIVER_LIBRARY) -> None:
-        try:
-            # Global, so that pycuda finds the driver's names however it was linked.
-            self._library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        except OSError as error:
-            raise ConfigError(
-                f"engine.backend: there is no NVIDIA driver here ({error}); use onnxruntime on "
-                "the CPU"
-            ) from error
-        try:
-            for name, arguments in _FUNCTIONS.items():
-                getattr(self._library, name).argtypes = arguments
-        except AttributeError as error:
-            raise ConfigError(
-                f"engine.backend: the NVIDIA driver is older than CUDA 11.4 ({error}); install a "
-                "newer one, or use onnxruntime on the CPU"
-            ) from error
-
-    def call(self, name: str, *arguments: Any) -> None:
-        """Calls a function; raises CudaError, or EngineOutOfMemory."""
-        code = self._code(name, arguments)
-        if code != _SUCCESS:
-            raise self._error(code, name)
-
-    def is_ready(self, name: str, handle: ctypes.c_void_p) -> bool:
-        """Asks whether queued work is done; raises CudaError where it failed."""
-        code = self._code(name, (handle,))
-        if code not in (_SUCCESS, _NOT_READY):
-            raise self._error(code, name)
-        return code == _SUCCESS
-
-    def _code(self, name: str, arguments: Tuple[Any, ...]) -> int:
-        return int(getattr(self._library, name)(*arguments))
-
-    def _error(self, code: int, call: str) -> Exception:
-        text = ctypes.c_char_p()
-        self._code("cuGetErrorName", (code, ctypes.byref(text)))
-        name = text.value.decode() if text.value else f"CUDA error {code}"
-        if code == _OUT_OF_MEMORY:
-            return EngineOutOfMemory(f"{call} failed: {name}")
-        return CudaError(name, call)
 
 
 _Self = TypeVar("_Self", bound="_Closing")
@@ -134,18 +63,13 @@ class Context(_Closing):
     """
 
     def __init__(self, device: int = 0) -> None:
-        self.driver = _Driver()
+        self.driver = Driver()
         self._pycuda = _import_pycuda()
         self._pinned: Dict[int, PinnedArray] = {}
         with self.translated():
             self._pycuda.init()
             self._device = self._pycuda.Device(device)
             self._context: Optional[Any] = self._device.retain_primary_context()
-
-    @property
-    def pycuda(self) -> Any:
-        """The module `pycuda.driver`."""
-        return self._pycuda
 
     @property
     def device_name(self) -> str:
@@ -261,18 +185,17 @@ class DeviceBuffer(_Closing):
     """Bytes of GPU memory at `pointer`."""
 
     def __init__(self, context: Context, nbytes: int) -> None:
-        self._context = context
-        with context.translated():
-            self._allocation: Optional[Any] = context.pycuda.mem_alloc(nbytes)
-        self.pointer = int(self._allocation)
+        self._driver = context.driver
+        self._allocation = ctypes.c_uint64()
+        self._driver.call("cuMemAlloc_v2", ctypes.byref(self._allocation), nbytes)
+        self.pointer = int(self._allocation.value)
         self.nbytes = nbytes
 
     def close(self) -> None:
         """Frees it; may be called again."""
-        allocation, self._allocation = self._allocation, None
-        if allocation is not None:
-            with self._context.translated():
-                allocation.free()
+        if self._allocation:
+            allocation, self._allocation = self._allocation, ctypes.c_uint64()
+            self._driver.call("cuMemFree_v2", allocation)
 
 
 class PinnedArray(_Closing):
@@ -286,33 +209,35 @@ class PinnedArray(_Closing):
         self, context: Context, shape: Tuple[int, ...], dtype: DTypeLike, *, is_mapped: bool = False
     ) -> None:
         self._context = context
-        pycuda = context.pycuda
-        flags = pycuda.host_alloc_flags.DEVICEMAP if is_mapped else 0
-        with context.translated():
-            self.array: NDArray[Any] = pycuda.pagelocked_empty(shape, dtype, mem_flags=flags)
-        self._allocation: Optional[Any] = self.array.base
+        self._driver = context.driver
+        self._allocation = _handle()
         self.is_mapped = is_mapped
-        self.pointer = int(self.array.ctypes.data)
-        self.nbytes = int(self.array.nbytes)
+        self.nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        flags = _HOST_DEVICE_MAP if is_mapped else 0
+        self._driver.call("cuMemHostAlloc", ctypes.byref(self._allocation), self.nbytes, flags)
+        self.pointer = int(self._allocation.value or 0)
+        memory = (ctypes.c_uint8 * self.nbytes).from_address(self.pointer)
+        self.array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
         context.register(self)
 
     @property
     def device_pointer(self) -> int:
         """Where the GPU sees it; only where it is mapped."""
-        if not self.is_mapped or self._allocation is None:
+        if not self.is_mapped or not self._allocation:
             raise CudaError("the array is not mapped, or closed", "PinnedArray.device_pointer")
-        with self._context.translated():
-            return int(self._allocation.get_device_pointer())
+        pointer = ctypes.c_uint64()
+        arguments = (ctypes.byref(pointer), self._allocation, 0)
+        self._driver.call("cuMemHostGetDevicePointer_v2", *arguments)
+        return int(pointer.value)
 
     def close(self) -> None:
         """Frees it; may be called again."""
-        allocation, self._allocation = self._allocation, None
-        if allocation is not None:
+        if self._allocation:
             self._context.forget(self)
             # Nobody should read freed memory through the attribute.
             self.array = np.empty(0, self.array.dtype)
-            with self._context.translated():
-                allocation.free()
+            allocation, self._allocation = self._allocation, _handle()
+            self._driver.call("cuMemFreeHost", allocation)
 
 
 class Stream(_Closing):

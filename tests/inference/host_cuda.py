@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 import pytest
 
-from edge.errors import CudaError
+from edge.errors import CudaError, EngineOutOfMemory
 from edge.inference import cuda, free_memory
 
 POISON = 0xA5
@@ -38,20 +38,9 @@ class Allocation(bytearray):
 
     def __init__(self, host: HostCuda, nbytes: int) -> None:
         super().__init__(bytes([POISON]) * nbytes)
-        self._host = host
         self.view = np.frombuffer(self, np.uint8)
         self.address = int(self.view.ctypes.data)
         host.memory[self.address] = self
-
-    def __int__(self) -> int:
-        return self.address
-
-    def get_device_pointer(self) -> int:
-        return self.address
-
-    def free(self) -> None:
-        self._host.require_current("free")
-        del self._host.memory[self.address]
 
 
 class HostCuda:
@@ -88,7 +77,7 @@ class HostCuda:
     def context(self) -> Iterator[cuda.Context]:
         """A context of this machine; all that was made must have been closed by its end."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cuda, "_Driver", lambda: self)
+            patch.setattr(cuda, "Driver", lambda: self)
             patch.setattr(cuda, "_import_pycuda", self._pycuda)
             context = cuda.Context()
         try:
@@ -176,6 +165,23 @@ class HostCuda:
     def cuEventElapsedTime(self, out: Any, earlier: Any, later: Any) -> None:
         out._obj.value = 1.5
 
+    def cuMemAlloc_v2(self, out: Any, nbytes: int) -> None:
+        if nbytes > self.free_bytes:
+            raise EngineOutOfMemory("cuMemAlloc_v2 failed: CUDA_ERROR_OUT_OF_MEMORY")
+        out._obj.value = Allocation(self, nbytes).address
+
+    def cuMemHostAlloc(self, out: Any, nbytes: int, flags: int) -> None:
+        out._obj.value = Allocation(self, nbytes).address
+
+    def cuMemHostGetDevicePointer_v2(self, out: Any, host: Any, flags: int) -> None:
+        out._obj.value = host.value
+
+    def cuMemFree_v2(self, pointer: Any) -> None:
+        del self.memory[pointer.value]
+
+    def cuMemFreeHost(self, pointer: Any) -> None:
+        del self.memory[pointer.value]
+
     def cuMemcpyHtoDAsync_v2(self, target: int, source: int, nbytes: int, stream: Any) -> None:
         self._copy(target, source, nbytes, stream)
 
@@ -245,10 +251,7 @@ class HostCuda:
             Error=PycudaError,
             MemoryError=PycudaMemoryError,
             device_attribute=SimpleNamespace(INTEGRATED="INTEGRATED"),
-            host_alloc_flags=SimpleNamespace(DEVICEMAP=2),
             mem_get_info=lambda: (self.free_bytes, 1 << 33),
-            mem_alloc=self._mem_alloc,
-            pagelocked_empty=self._pagelocked_empty,
         )
 
     def _push(self) -> None:
@@ -256,14 +259,3 @@ class HostCuda:
 
     def _pop(self) -> None:
         self._local.depth = self.stack - 1
-
-    def _mem_alloc(self, nbytes: int) -> Allocation:
-        self.require_current("mem_alloc")
-        if nbytes > self.free_bytes:
-            raise PycudaMemoryError("cuMemAlloc failed: out of memory")
-        return Allocation(self, nbytes)
-
-    def _pagelocked_empty(self, shape: Any, dtype: Any, mem_flags: int = 0) -> Any:
-        self.require_current("pagelocked_empty")
-        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        return np.ndarray(shape, dtype, buffer=Allocation(self, nbytes))

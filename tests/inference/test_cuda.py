@@ -14,6 +14,7 @@ import pytest
 from edge.errors import ConfigError, CudaError, EngineError, EngineOutOfMemory
 from edge.inference import cuda
 from edge.inference.cuda import Context, DeviceBuffer, Event, PinnedArray, Stream
+from edge.inference.cuda_driver import Driver
 from edge.inference.cuda_graph import Graph
 from tests.inference.host_cuda import HostCuda, PycudaError
 
@@ -145,10 +146,10 @@ def test_a_copy_stays_within_the_pinned_memory(nbytes: int, offset: int) -> None
         stream.close()
 
 
-def test_pycudas_errors_become_ours() -> None:
+def test_errors_of_pycuda_and_of_memory_become_ours() -> None:
     host = HostCuda(free_bytes=100)
     with ready(host) as context:
-        with pytest.raises(EngineOutOfMemory, match="out of memory"):
+        with pytest.raises(EngineOutOfMemory, match="cuMemAlloc_v2 failed"):
             DeviceBuffer(context, 101)
         with pytest.raises(CudaError) as caught, context.translated():
             raise PycudaError("cuMemcpyHtoD failed: an illegal memory access was encountered")
@@ -158,10 +159,9 @@ def test_pycudas_errors_become_ours() -> None:
             raise PycudaError("explicit: no active context")
 
 
-def test_without_a_driver_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_DRIVER_LIBRARY", "libcuda-is-not-here.so")
+def test_without_a_driver_the_message_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"engine\.backend: there is no NVIDIA driver") as caught:
-        cuda._Driver("libcuda-is-not-here.so")
+        Driver("libcuda-is-not-here.so")
     assert "\n" not in str(caught.value)
 
 
@@ -179,6 +179,7 @@ def test_without_pycuda_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPa
 
 FAKE_DRIVER = """
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 typedef int R;
 R cuCtxGetStreamPriorityRange(int *low, int *high) { *low = 0; *high = -3; return 0; }
@@ -196,6 +197,12 @@ R cuEventRecord(void *e, void *s) {
 R cuEventQuery(void *e) { return 0; }
 R cuEventSynchronize(void *e) { return 2; }
 R cuEventElapsedTime(float *ms, void *a, void *b) { *ms = a != b ? 2.5f : 0; return 0; }
+R cuMemAlloc_v2(uint64_t *d, size_t n) { *d = (uint64_t)malloc(n); return 0; }
+R cuMemFree_v2(uint64_t d) { free((void *)d); return 0; }
+R cuMemHostAlloc(void **h, size_t n, unsigned f) { *h = malloc(n + f); return f & ~2 ? 1 : 0; }
+R cuMemHostGetDevicePointer_v2(uint64_t *d, void *h, unsigned f) {
+  *d = (uint64_t)h + 1; return f; }
+R cuMemFreeHost(void *h) { free(h); return 0; }
 R cuMemcpyHtoDAsync_v2(uint64_t d, const void *h, size_t n, void *s) {
   memcpy((void *)d, h, n); return 0; }
 R cuMemcpyDtoHAsync_v2(void *h, uint64_t d, size_t n, void *s) {
@@ -214,10 +221,17 @@ R cuGetErrorName(int code, const char **name) {
 
 
 class DriverContext:
-    """As much of a context as streams and events need."""
+    """As much of a context as streams, events and memory need."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
+        self.registered: List[PinnedArray] = []
+
+    def register(self, array: PinnedArray) -> None:
+        self.registered.append(array)
+
+    def forget(self, array: PinnedArray) -> None:
+        self.registered.remove(array)
 
 
 @pytest.fixture(scope="module")
@@ -228,15 +242,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "driver.c").write_text(FAKE_DRIVER)
     command = ["gcc", "-w", "-shared", "-fPIC", "-o", "libcuda-fake.so", "driver.c"]
     subprocess.run(command, cwd=str(folder), check=True)
-    return DriverContext(cuda._Driver(str(folder / "libcuda-fake.so")))
-
-
-class Host:
-    """Pinned memory without CUDA."""
-
-    def __init__(self, array: Any) -> None:
-        self.pointer = int(array.ctypes.data)
-        self.nbytes = int(array.nbytes)
+    return DriverContext(Driver(str(folder / "libcuda-fake.so")))
 
 
 def test_handles_and_pointers_keep_all_their_bits(context: Any) -> None:
@@ -253,12 +259,21 @@ def test_handles_and_pointers_keep_all_their_bits(context: Any) -> None:
 
 
 def test_copies_get_whole_addresses(context: Any) -> None:
-    up, gpu, down = np.arange(64, dtype=np.uint8), np.zeros(64, np.uint8), np.zeros(64, np.uint8)
-    stream: Any = Stream(context)
-    stream.upload(int(gpu.ctypes.data), Host(up), 32, 32)
-    stream.download(Host(down), int(gpu.ctypes.data), 16, 8)
-    np.testing.assert_array_equal(gpu[:32], up[32:])
-    np.testing.assert_array_equal(down[8:24], up[32:48])
+    with ExitStack() as made:
+        up = made.enter_context(PinnedArray(context, (8, 4), np.uint16))
+        down = made.enter_context(PinnedArray(context, (64,), np.uint8, is_mapped=True))
+        gpu = made.enter_context(DeviceBuffer(context, 64))
+        stream = made.enter_context(Stream(context))
+        assert (up.nbytes, down.nbytes, gpu.nbytes) == (64, 64, 64)
+        up.array[...] = np.arange(32).reshape(8, 4)
+        down.array[...] = 0
+        stream.upload(gpu.pointer, up, 32, 32)
+        stream.download(down, gpu.pointer, 16, 8)
+        np.testing.assert_array_equal(down.array[8:24], up.array.view(np.uint8).ravel()[32:48])
+        assert not down.array[24:].any()
+        assert down.device_pointer == down.pointer + 1
+        assert context.registered == [up, down]
+    assert context.registered == []
 
 
 def test_graphs_keep_all_their_bits(context: Any) -> None:
@@ -296,4 +311,4 @@ def test_a_driver_that_is_too_old_says_so(tmp_path: Path) -> None:
     command = ["gcc", "-shared", "-fPIC", "-o", "libcuda-old.so", "old.c"]
     subprocess.run(command, cwd=str(tmp_path), check=True)
     with pytest.raises(ConfigError, match=r"older than CUDA 11\.4"):
-        cuda._Driver(str(tmp_path / "libcuda-old.so"))
+        Driver(str(tmp_path / "libcuda-old.so"))
