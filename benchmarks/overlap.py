@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Callable, Dict, List, Optional, Sequence
 
 if not __package__:  # run as a file: the repository is not on the path then
@@ -25,17 +24,21 @@ if not __package__:  # run as a file: the repository is not on the path then
 import numpy as np
 
 from benchmarks import report
-from benchmarks.timing import interleave, paired_ratio, percentile
+from benchmarks.timing import Way, interleave, paired_ratio, percentile
 from edge.building.graph import deploy
+from edge.building.laps import FramesOf, Moments, exactly, overlapped, serially
 from edge.building.plan import BuildPlan
 from edge.building.supply import open_supply
-from edge.clock import SystemClock
+from edge.clock import NS_PER_MS, SystemClock
 from edge.config.load import load
 from edge.config.schema import Backend
 from edge.errors import ConfigError
+from edge.geometry import Image
 from edge.health.machine import read_machine
 from edge.inference.cuda import Context, DeviceBuffer, PinnedArray, Stream
-from edge.inference.overlap import DEFAULT, Launched, LoopOptions, OverlapLoop
+from edge.inference.device import InContext
+from edge.inference.engine import Pending
+from edge.inference.overlap import DEFAULT, LoopOptions, OverlapLoop
 from edge.inference.tensorrt import TensorRtProgram
 
 HELD_TO = 8
@@ -46,6 +49,8 @@ SERIAL_BAR = report.Bar(">=", 1.0)
 # The larger bar is for where there is something to hide: copies of three tenths of the compute.
 SERIAL_BAR_WHERE_COPIES_COUNT = report.Bar(">=", 1.3)
 _COPIES_COUNT = 0.3
+
+_SLOTS = 4
 
 
 class Device:
@@ -61,7 +66,7 @@ class Device:
         self._made.callback(self.loop.close)
         width, height = program.input_wh
         shape = (program.max_batch, height, width, 3)
-        self._slots = [self._slot(shape, seed) for seed in range(4)]
+        self._slots = [self._slot(shape, seed) for seed in range(_SLOTS)]
         self._stream = self._made.enter_context(Stream(context))
         self._frames = self._made.enter_context(DeviceBuffer(context, self._slots[0].nbytes))
 
@@ -73,43 +78,43 @@ class Device:
         """Uploads alone."""
         nbytes = batch * (self._frames.nbytes // self.program.max_batch)
         for number in range(batches):
-            self._stream.upload(self._frames.pointer, self._slots[number % 4], nbytes)
+            self._stream.upload(self._frames.pointer, self._slots[number % _SLOTS], nbytes)
         self._stream.synchronize()
 
-    def serial(self, batch: int, batches: int) -> None:
+    def serial(self, batch: int, batches: int) -> List[Moments]:
         """One batch after the other."""
-        for number in range(batches):
-            self.loop.launch(self._slots[number % 4].array[:batch]).wait()
+        frames_of, clock = self._frames_of(batch), time.perf_counter_ns
+        return serially(self.launch, frames_of, exactly(batches), clock)
 
-    def overlapped(self, batch: int, batches: int) -> None:
+    def overlapped(self, batch: int, batches: int) -> List[Moments]:
         """As the daemon does: this thread launches, another waits."""
-        out: SimpleQueue[Optional[Launched]] = SimpleQueue()
-        thread = threading.Thread(target=self._collect, args=(out,))
-        thread.start()
-        for number in range(batches):
-            out.put(self.loop.launch(self._slots[number % 4].array[:batch]))
-        out.put(None)
-        thread.join()
+        return overlapped(self, self._frames_of(batch), exactly(batches), time.perf_counter_ns)
 
     def launch_ms(self, batch: int, batches: int) -> float:
         """What queueing one batch takes of the launching thread, nothing being in its way."""
-        took_s = 0.0
-        for number in range(batches):
-            frames = self._slots[number % 4].array[:batch]
-            started = time.perf_counter()
-            launched = self.loop.launch(frames)
-            took_s += time.perf_counter() - started
-            launched.wait()
-        return 1e3 * took_s / batches
+        lap = self.serial(batch, batches)
+        took_ns = sum(moments.launched_ns - moments.began_ns for moments in lap)
+        return took_ns / len(lap) / NS_PER_MS
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that may be launched before one is waited for."""
+        return self.loop.in_flight
+
+    def launch(self, frames: Image) -> Pending:
+        """Begins a batch, which any thread may wait for."""
+        return InContext(self._context, self.loop.launch(frames))
 
     def close(self) -> None:
         """Frees everything."""
         self._made.close()
 
-    def _collect(self, out: SimpleQueue[Optional[Launched]]) -> None:
-        with self._context.current():
-            for launched in iter(out.get, None):
-                launched.wait()
+    def _frames_of(self, batch: int) -> FramesOf:
+        def frames_of(number: int) -> Image:
+            frames: Image = self._slots[number % _SLOTS].array[:batch]
+            return frames
+
+        return frames_of
 
     def _slot(self, shape: Sequence[int], seed: int) -> PinnedArray:
         slot = self._made.enter_context(PinnedArray(self._context, tuple(shape), np.uint8))
@@ -203,12 +208,12 @@ def _judge(took_ms: Dict[str, List[float]], result: report.Report) -> None:
     result.add("overlap_over_serial", ratio, "times", "two streams over one after the other", bar)
 
 
-def _timed(run: Callable[[int, int], None], batch: int, batches: int) -> Callable[[], None]:
+def _timed(run: Callable[[int, int], object], batch: int, batches: int) -> Way:
     return lambda: run(batch, batches)
 
 
 def _in_turn(device: Device, batch: int, rounds: int, batches: int) -> Dict[str, List[float]]:
-    ways: Dict[str, Callable[[int, int], None]] = {
+    ways: Dict[str, Callable[[int, int], object]] = {
         "compute": device.compute,
         "copies": device.copies,
         "serial": device.serial,

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from queue import SimpleQueue
-from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Callable, Dict, List, NamedTuple, Protocol, Sequence, Tuple
 
 from benchmarks.pictures import pictures
 from benchmarks.timing import percentile
-from edge.errors import EngineError
+from edge.building.laps import Collect, FramesOf, Moments, exactly, overlapped, serially
+from edge.building.ways import OnDevice
+from edge.clock import NS_PER_MS
 from edge.geometry import Image
-from edge.inference.engine import Engine, Pending
+from edge.inference.engine import Engine
 from edge.inference.overlap import SAMPLED
 from edge.records import StageTimes
-from edge.threads import SupervisedThread
 
 Allocate = Callable[[Tuple[int, int, int, int]], Image]
 """The toolchain's: memory that its engines read frames from without another copy."""
 
-Collect = Callable[[NDArray[np.float32]], object]
-"""What is done with a batch's detections [n, K, 6], in the thread that waited for them."""
-
 # One computes, one goes up, one is being drawn.
 _SLOTS = 3
 _TIMED_BATCHES = 7
-_LONGEST_S = 120.0
 
 
-class MeasurableEngine(Engine, Protocol):
+class MeasurableEngine(Engine, OnDevice, Protocol):
     """An engine on a GPU, with what is there for measurements only."""
-
-    def compute_alone(self, rows: int, batches: int) -> None:
-        """Runs batches of `rows` from memory that is on the device, and waits for them."""
-
-    def time_every(self, batches: int) -> None:
-        """Times the stages of one of so many batches from now on."""
 
 
 class HostTimes(NamedTuple):
@@ -49,15 +35,11 @@ class HostTimes(NamedTuple):
     latency_ms: float
 
     @classmethod
-    def between(cls, began: float, launched: float, waiting: float, ended: float) -> HostTimes:
-        """Of four moments in seconds; two threads may have taken them."""
-        return cls(1e3 * (launched - began), 1e3 * (ended - waiting), 1e3 * (ended - began))
-
-
-class _Out(NamedTuple):
-    began: float
-    launched: float
-    pending: Pending
+    def of(cls, moments: Moments) -> HostTimes:
+        """What lay between the moments of a batch, which two threads may have taken."""
+        launch_ns = moments.launched_ns - moments.began_ns
+        wait_ns = moments.done_ns - moments.waiting_ns
+        return cls(*(ns / NS_PER_MS for ns in (launch_ns, wait_ns, moments.latency_ns)))
 
 
 class Streams:
@@ -89,12 +71,8 @@ class Streams:
 
     def serial(self, batch: int, batches: int) -> None:
         """One batch after the other."""
-        for number in range(batches):
-            began = time.perf_counter()
-            pending = self._engine.launch(self._slot(batch, number))
-            launched = time.perf_counter()
-            pending.wait()
-            self._note("serial", _Out(began, launched, pending), launched)
+        launch, frames_of = self._engine.launch, self._frames_of(batch)
+        self._note("serial", serially(launch, frames_of, exactly(batches), time.perf_counter_ns))
 
     def overlapped(self, batch: int, batches: int) -> None:
         """As the daemon does: this thread launches, another waits."""
@@ -107,8 +85,8 @@ class Streams:
     def stages(self, batch: int) -> StageTimes:
         """Medians of what the stages of such a batch take on the GPU, one batch at a time."""
         self._engine.time_every(1)
-        for number in range(_TIMED_BATCHES):
-            self._engine.launch(self._slot(batch, number)).wait()
+        launch, frames_of = self._engine.launch, self._frames_of(batch)
+        serially(launch, frames_of, exactly(_TIMED_BATCHES), time.perf_counter_ns)
         self._engine.time_every(SAMPLED)
         samples = self._engine.stage_times[-_TIMED_BATCHES:]
         return StageTimes(
@@ -130,59 +108,15 @@ class Streams:
         return medians
 
     def _overlap(self, way: str, batch: int, batches: int, collect: Collect) -> None:
-        lap = _Lap(self._engine.in_flight)
+        engine, frames_of = self._engine, self._frames_of(batch)
+        clock = time.perf_counter_ns
+        self._note(way, overlapped(engine, frames_of, exactly(batches), clock, collect))
 
-        def take() -> None:
-            for one in iter(lap.out.get, None):
-                waiting = time.perf_counter()
-                detections = one.pending.wait()
-                self._note(way, one, waiting)
-                lap.make_room()
-                collect(detections)
+    def _note(self, way: str, lap: Sequence[Moments]) -> None:
+        self.times[way] += map(HostTimes.of, lap)
 
-        thread = SupervisedThread("collect", take, lap.fail)
-        thread.start()
-        try:
-            for number in range(batches):
-                lap.wait_for_room()
-                began = time.perf_counter()
-                pending = self._engine.launch(self._slot(batch, number))
-                lap.out.put(_Out(began, time.perf_counter(), pending))
-        finally:
-            lap.out.put(None)
-            has_ended = thread.join(_LONGEST_S)
-        if not has_ended:
-            raise EngineError(f"no result for {_LONGEST_S:g} s: the device hangs")
-        lap.wait_for_room()
+    def _frames_of(self, batch: int) -> FramesOf:
+        def frames_of(number: int) -> Image:
+            return self._slots[number % _SLOTS][:batch]
 
-    def _note(self, way: str, out: _Out, waiting: float) -> None:
-        ended = time.perf_counter()
-        self.times[way].append(HostTimes.between(out.began, out.launched, waiting, ended))
-
-    def _slot(self, batch: int, number: int) -> Image:
-        return self._slots[number % _SLOTS][:batch]
-
-
-class _Lap:
-    """Batches on their way between two threads, as many as the engine works on at once."""
-
-    def __init__(self, in_flight: int) -> None:
-        self.out: SimpleQueue[Optional[_Out]] = SimpleQueue()
-        # Not the engine's own limit: where a batch fails, that may never have room again.
-        self._room = threading.Semaphore(in_flight)
-        self._error: Optional[BaseException] = None
-
-    def wait_for_room(self) -> None:
-        """Waits until a batch may be launched; raises what ended the other thread."""
-        self._room.acquire()
-        if self._error is not None:
-            raise self._error
-
-    def make_room(self) -> None:
-        """Lets one more batch be launched."""
-        self._room.release()
-
-    def fail(self, name: str, error: BaseException) -> None:
-        """Lets the launching thread go on, and raise."""
-        self._error = error
-        self.make_room()
+        return frames_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from edge.engines import needs_priority_engine
 from edge.errors import CaptureError, ConfigError, EdgeError, EngineOutOfMemory
 from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
-from edge.inference.chunks import affordable_rows, batch_cap
+from edge.inference.batch_cap import affordable_rows, cap_of
 from edge.line import render_scene
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import DeployedGraph, EngineInfo, EngineStatus
@@ -104,9 +103,8 @@ class Checker:
     def _batches(self, graph: DeployedGraph, engine: EngineInfo, in_flight: int) -> Iterator[str]:
         module, configured = read_machine().module, self._config.engine.max_batch
         affordable = affordable_rows(free_memory_bytes(), graph.row_bytes)
-        cap, decided_by = batch_cap(engine.max_batch, configured, module, affordable)
-        info = dataclasses.replace(engine, max_batch=cap)
-        target = effective_target(self._config, graph, info, in_flight)
+        cap, decided_by = cap_of(engine, configured, module, affordable)
+        target = effective_target(self._config, graph, engine, in_flight, module)
         yield (
             f"batches  full at {target.frames} ({target.source.value}), "
             f"up to {cap} frames at once ({decided_by})"

@@ -23,6 +23,9 @@ from edge.threads import OnFailure, SupervisedThread
 
 log = logging.getLogger(__name__)
 
+# Of the shutdown's time: what is built dies at once, and what is loaded is left behind.
+STOP_S = 1.0
+
 HandOver = Callable[[Engine], None]
 """Lets an engine serve from the next batch on, and closes it in the end."""
 
@@ -56,17 +59,22 @@ class Engines:
         self._stop = stop
         self._thread: Optional[SupervisedThread] = None
         self._serving: Optional[Precision] = None
+        self._unserved: Optional[Engine] = None
         self._in_flight = 1
         self._priority: Optional[EngineStatus] = None
         plan = BuildPlan.of(config, module)
         self._supply: EngineSupply = open_supply(plan, graph, self._tell, clock, stop)
 
     def first(self) -> Optional[Engine]:
-        """The engine to start with, built if need be; None where told to stop meanwhile."""
+        """The engine to start with, built if need be; None where told to stop meanwhile.
+
+        It is the caller's from `improve` on; before, `close` closes it too.
+        """
         opened = self._supply.open_first(self._stop)
         if opened is None:
             return None
         self._serving, engine = opened
+        self._unserved = engine
         self._in_flight = engine.in_flight
         return engine
 
@@ -80,6 +88,7 @@ class Engines:
 
         Then, where it pays, what should serve priority frames alone.
         """
+        self._unserved = None
         if self._serving is not None:
             self._supply.serves(self._serving)
 
@@ -92,20 +101,19 @@ class Engines:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Waits for what is being built to be given up; `stop` must be set."""
-        return self._thread is None or self._thread.join(timeout_s)
+        """Waits a moment for what is being made to be given up; `stop` must be set."""
+        return self._thread is None or self._thread.join(min(timeout_s, STOP_S))
 
     def close(self, timeout_s: float) -> bool:
-        """Lets the device go; every engine must be closed by then."""
+        """Lets the device go, every engine that serves being closed; False while it is in use."""
         if self._thread is not None and self._thread.is_alive:
             return False
-        self._supply.close()
-        return True
+        if self._unserved is not None:
+            self._unserved.close()
+        return self._supply.close()
 
     def _improve(self, supply: EngineSupply, hand_over: HandOver) -> None:
         for supplied in supply.improvements():
-            if self._stop.is_set():
-                return
             engine = supply.load_better(supplied)
             if engine is not None:
                 self._serve(supply, supplied.precision, engine, hand_over)
@@ -126,6 +134,9 @@ class Engines:
     def _serve(
         self, supply: EngineSupply, precision: Precision, engine: Engine, hand_over: HandOver
     ) -> None:
+        if self._stop.is_set():
+            engine.close()
+            return
         hand_over(engine)
         supply.serves(precision)
         whose = "priority frames" if supply is not self._supply else "all frames"

@@ -6,6 +6,7 @@ EdgeError                 exit 70: the process is restarted
 ├── BuildError            a graph or an engine could not be made
 ├── EngineError           an inference backend failed
 │   ├── EngineOutOfMemory fewer frames at once may fit
+│   ├── EngineHangs       it does not answer, nor would it let itself be closed
 │   └── CudaError         a CUDA call failed
 ├── CaptureError          a camera failed; its reader retries
 └── PublishError          a message could not be handed over; it is counted or kept
@@ -45,6 +46,10 @@ class EngineError(EdgeError):
 
 class EngineOutOfMemory(EngineError):
     """An inference backend ran out of memory; fewer frames at once may fit."""
+
+
+class EngineHangs(EngineError):
+    """An inference backend does not answer: whoever waits for it, or closes it, waits for ever."""
 
 
 class CudaError(EngineError):

@@ -26,17 +26,16 @@ from edge.batching.tuner import Tuner
 from edge.batching.tuning import LiveTuning
 from edge.capture import Mailbox, Reader, RenderFactory, source_factory
 from edge.capture.status import OnStatus
-from edge.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.clock import NS_PER_MS, Clock
 from edge.config.combinations import fillable_rows, idle_keys
 from edge.config.schema import CameraConfig, Config
-from edge.errors import EngineError
+from edge.errors import EngineHangs
 from edge.geometry import Image
-from edge.health.host import free_memory_bytes
 from edge.health.meters import PipelineMeter
-from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
 from edge.inference.engine import Engine
 from edge.inference.lanes import Lanes
 from edge.inference.seat import EngineSeat
+from edge.inference.stall import StallWatch
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import (
     BatchResult,
@@ -53,6 +52,7 @@ from edge.records import (
     StageTimes,
 )
 from edge.roster import Roster, Surroundings
+from edge.seating import Limits, Seating
 from edge.slots import PRIORITY_SPARE_SLOTS, SPARE_SLOTS, depth_of, effective_target, with_target
 from edge.threads import OnFailure
 
@@ -127,14 +127,13 @@ class Line:
         self._saturated_before = 0
         self._options = options
         self._allocate = detector.allocate
-        self._configured_cap = config.engine.max_batch
-        self._row_bytes = graph.row_bytes
         self._input_wh = graph.preprocessing.input_wh
         self._stall_s = config.engine.stall_s
-        self._seat = EngineSeat(self._chunked(detector.engine))
-        self._priority_seat: Optional[EngineSeat] = None
+        self._stall_watch = StallWatch(self._stall_s)
+        limits = Limits(config.engine.max_batch, options.module, graph.row_bytes)
+        self._engines = Seating(detector.engine, limits, hooks.on_shrink)
         target = self.batch_target = effective_target(
-            config, graph, self.engine_info, detector.engine.in_flight
+            config, graph, detector.engine.info, self.in_flight, options.module
         )
         log.info("a batch is full at %d frames (%s)", target.frames, target.source.value)
         self._warned: Set[str] = set()
@@ -150,9 +149,10 @@ class Line:
         self._bounds = self._policy.setting
         self._tuning = self._make_tuning()
         self._batcher = self._make_batcher(graph.preprocessing, options.keep_images)
+        self._is_batching = False
         self._priority_burst = config.batching.priority_burst
         self._lanes = Lanes(
-            self._seat,
+            self._engines.shared,
             LaneQueue(self._priority_burst),
             self._deliver,
             clock,
@@ -163,22 +163,22 @@ class Line:
     @property
     def engine_info(self) -> EngineInfo:
         """What serves, with the batch it is allowed at present."""
-        return self._seat.engine.info
+        return self._engines.info
 
     @property
     def in_flight(self) -> int:
         """Batches the engine works on at once."""
-        return self._seat.in_flight
+        return self._engines.shared.in_flight
 
     @property
     def priority_engine_info(self) -> Optional[EngineInfo]:
         """What serves the priority cameras alone; None while they share the one for all."""
-        return None if self._priority_seat is None else self._priority_seat.engine.info
+        return self._engines.priority_info
 
     @property
     def stage_times(self) -> Sequence[StageTimes]:
         """What the last sampled calls of the shared engine took on a GPU; empty on a CPU."""
-        return self._seat.engine.stage_times
+        return self._engines.shared.engine.stage_times
 
     def start(self, began: Callable[[str, Stop], None]) -> None:
         """Starts inference, then the batcher, then the cameras."""
@@ -186,6 +186,7 @@ class Line:
         self._lanes.start(self._wake, self._count_stale)
         began("pipeline", self._stop_pipeline)
         self._batcher.start(self._lanes, self._hooks.on_failure)
+        self._is_batching = True
         began("batcher", self._stop_batcher)
         began("cameras", self._roster.stop)
         self._roster.start()
@@ -193,23 +194,25 @@ class Line:
     @property
     def has_ended(self) -> bool:
         """True where nobody uses the engine, or the memory its frames lie in, any more."""
-        return self._lanes.has_ended
+        return self._lanes.has_ended and not self._is_batching
 
     def exchange(self, engine: Engine) -> None:
-        """Lets another engine of the same graph serve from the next batch on; no frame is lost."""
-        self._seat.exchange(self._chunked(engine)).close()
+        """Lets another engine of the same graph serve from the next batch on; no frame is lost.
+
+        It is this line's to close, also once the line has ended.
+        """
+        self._engines.exchange(engine)
 
     def serve_priority(self, engine: Engine) -> None:
         """Lets another engine of the same graph serve nobody but the priority cameras from here on.
 
         The next one takes its place, as with `exchange`; no frame is lost.
         """
-        alone = ChunkedEngine(engine, 1, self._hooks.on_shrink)
-        if self._priority_seat is not None:
-            self._priority_seat.exchange(alone).close()
-            return
-        self._priority_seat = EngineSeat(alone)
-        self._lanes.open_priority(self._priority_seat, LaneQueue(self._priority_burst))
+
+        def open_lane(seat: EngineSeat) -> None:
+            self._lanes.open_priority(seat, LaneQueue(self._priority_burst))
+
+        self._engines.serve_priority(engine, open_lane)
 
     def apply(self, config: Config) -> None:
         """Changes what can change while frames flow: cameras, postprocess, batching.max_wait_ms.
@@ -257,24 +260,13 @@ class Line:
         return self._roster.statuses()
 
     def _check_engine(self, now_ns: int) -> None:
-        """A device that hangs raises nothing: only its silence tells."""
-        oldest_ns = self._lanes.oldest_ns
-        if oldest_ns is not None and now_ns - oldest_ns > self._stall_s * NS_PER_S:
-            error = EngineError(
-                f"no result for {(now_ns - oldest_ns) / NS_PER_S:.0f} s (engine.stall_s is "
-                f"{self._stall_s:g}): {self.engine_info.device} hangs"
+        silent_s = self._stall_watch.look(now_ns, self._lanes.silent_since_ns)
+        if silent_s is not None:
+            error = EngineHangs(
+                f"no result for {silent_s:.0f} s (engine.stall_s is {self._stall_s:g}): "
+                f"{self.engine_info.device} hangs"
             )
             self._hooks.on_failure("inference", error)
-
-    def _chunked(self, engine: Engine) -> ChunkedEngine:
-        cap, decided_by = batch_cap(
-            engine.info.max_batch,
-            self._configured_cap,
-            self._options.module,
-            affordable_rows(free_memory_bytes(), self._row_bytes),
-        )
-        log.info("up to %d frames at once, by %s", cap, decided_by)
-        return ChunkedEngine(engine, cap, self._hooks.on_shrink)
 
     @property
     def _fillable(self) -> BatchSetting:
@@ -303,7 +295,7 @@ class Line:
 
     def _make_batcher(self, preprocessing: Preprocessing, keep_images: bool) -> Batcher:
         batching = self._config.batching
-        slots = depth_of(self._seat.in_flight) + SPARE_SLOTS
+        slots = depth_of(self.in_flight) + SPARE_SLOTS
         # The pools are all the parallelism there is: OpenCV's own threads beneath it would cost a
         # third more CPU per frame and gain nothing.
         cv2.setNumThreads(1)
@@ -335,7 +327,7 @@ class Line:
             return Reader(camera, sources, mailbox, self._clock, on_status, hooks.on_failure)
 
         def make_ring() -> SlotRing:
-            slots = self._seat.in_flight + PRIORITY_SPARE_SLOTS
+            slots = self.in_flight + PRIORITY_SPARE_SLOTS
             return SlotRing(slots, 1, self._input_wh, self._allocate)
 
         return Surroundings(
@@ -372,6 +364,7 @@ class Line:
 
     def _stop_batcher(self, timeout_s: float) -> bool:
         ended = self._batcher.stop(timeout_s)
+        self._is_batching = not ended
         self._roster.close()
         return ended
 
@@ -385,7 +378,5 @@ class Line:
     def _close_engine(self, timeout_s: float) -> bool:
         # Never under a batch that still runs: the process ends with it.
         if self._lanes.has_ended:
-            self._seat.engine.close()
-            if self._priority_seat is not None:
-                self._priority_seat.engine.close()
-        return True
+            self._engines.close()
+        return self._lanes.has_ended

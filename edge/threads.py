@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, Callable, Optional, Tuple, TypeVar
 
@@ -12,7 +13,6 @@ log = logging.getLogger(__name__)
 
 
 _T = TypeVar("_T")
-_Answer = Tuple[Any, Optional[BaseException]]
 
 OnFailure = Callable[[str, BaseException], None]
 """Is told the name of a thread that died and why."""
@@ -67,6 +67,13 @@ class SupervisedThread:
             self._on_failure(self.name, error)
 
 
+def call_in_thread(name: str, work: Callable[[], _T]) -> Future[_T]:
+    """Does `work` from now on in a daemon thread of its own, which nobody need wait for."""
+    answer: Future[_T] = Future()
+    threading.Thread(target=_answer, args=(answer, work), name=name, daemon=True).start()
+    return answer
+
+
 class CallThread:
     """Does what it is asked for in a daemon thread of its own, one thing after the other.
 
@@ -74,20 +81,18 @@ class CallThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._asked: SimpleQueue[Optional[Tuple[Callable[[], Any], SimpleQueue[_Answer]]]]
-        self._asked = SimpleQueue()
+        self._asked: SimpleQueue[Optional[Tuple[Future[Any], Callable[[], Any]]]] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def call(self, work: Callable[[], _T]) -> _T:
         """Waits until `work` is done there; gives its result, or raises what it raised."""
-        answer: SimpleQueue[_Answer] = SimpleQueue()
-        self._asked.put((work, answer))
-        result, error = answer.get()
-        if error is not None:
-            raise error
-        given: _T = result
-        return given
+        answer: Future[_T] = Future()
+        self._asked.put((answer, work))
+        try:
+            return answer.result()
+        finally:
+            del answer  # or an error would keep itself, and all its frames hold, in a cycle
 
     def close(self) -> None:
         """Ends the thread once all it was asked for is done; it may be called again."""
@@ -95,9 +100,14 @@ class CallThread:
         self._thread.join()
 
     def _run(self) -> None:
-        for work, answer in iter(self._asked.get, None):
-            try:
-                answer.put((work(), None))
-            except BaseException as error:  # noqa: BLE001 - a thread's top: it goes to who asked
-                answer.put((None, error))
-            del work, answer  # or they would live until the next is asked for
+        for answer, work in iter(self._asked.get, None):
+            _answer(answer, work)
+            del answer, work  # or they would live until the next is asked for
+
+
+def _answer(answer: Future[_T], work: Callable[[], _T]) -> None:
+    try:
+        answer.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - a thread's top: it goes to who asked
+        answer.set_exception(error)
+        del answer, work  # as in `CallThread.call`

@@ -19,7 +19,7 @@ FOUNDATION = frozenset(
 # the daemon.
 COMPOSERS = frozenset(
     {
-        *("app", "line", "roster", "station", "slots", "engines", "cli", "__main__"),
+        *("app", "line", "roster", "station", "seating", "slots", "engines", "cli", "__main__"),
         *("check", "build", "bench", "calibrate", "cameras"),
     }
 )

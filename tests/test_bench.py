@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from edge.bench import measurement
 from edge.bench.command import Bench
 from edge.bench.trial import Trial
 from edge.building.onnxruntime_toolchain import OnnxRuntimeToolchain
@@ -21,7 +22,7 @@ from edge.cli import main
 from edge.config.load import load
 from edge.config.schema import Precision
 from edge.demo.show import ASSETS
-from edge.errors import EngineError, EngineOutOfMemory
+from edge.errors import EngineError, EngineHangs, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.engine import Done, Pending
 from edge.inference.onnxruntime import OnnxRuntimeEngine
@@ -277,6 +278,47 @@ def test_an_engine_that_breaks_is_exit_70_after_what_was_measured(
         assert (summary["is_complete"], summary["knee"]) == (False, None)
     else:
         assert table_sizes(seen.out) == [1, 2]
+
+
+def test_a_device_that_never_answers_is_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    real = OnnxRuntimeEngine.infer
+
+    def infer(self: OnnxRuntimeEngine, frames: Image) -> Any:
+        if len(frames) == 4:
+            may_end.wait()
+        return real(self, frames)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "infer", infer)
+    monkeypatch.setattr(OnnxRuntimeEngine, "_warm_up", lambda self, largest: None)
+    monkeypatch.setattr(measurement, "_PATIENCE_S", 1.0)
+    assert bench(write(tmp_path)) == 70
+    seen = capsys.readouterr()
+    assert seen.err.splitlines() == ["edge bench: no batch was done for 1 s: the device hangs"]
+    assert table_sizes(seen.out) == [1, 2]
+    may_end.set()
+
+
+def test_a_device_that_hangs_is_told_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    real = OnnxRuntimeEngine.infer
+
+    def infer(self: OnnxRuntimeEngine, frames: Image) -> Any:
+        if len(frames) == 4:
+            raise EngineHangs("no result for 600 s: the device hangs")
+        return real(self, frames)
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "infer", infer)
+    monkeypatch.setattr(OnnxRuntimeEngine, "close", lambda self: may_end.wait())
+    assert bench(write(tmp_path)) == 70
+    seen = capsys.readouterr()
+    assert seen.err.splitlines() == ["edge bench: no result for 600 s: the device hangs"]
+    assert table_sizes(seen.out) == [1, 2]
+    may_end.set()
 
 
 @pytest.mark.parametrize("options", [["--tune"], ["--tune", "--json"], ["--plot", "file/plot.svg"]])

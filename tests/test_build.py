@@ -14,6 +14,7 @@ import pytest
 
 from edge.build import Build, ProgressLine, progress_text
 from edge.building.gate_report import Verdict
+from edge.building.loader import Loader
 from edge.building.supply import EngineSupply
 from edge.building.worker import Task
 from edge.clock import ManualClock
@@ -107,7 +108,7 @@ def built(
 
     def open_scripted(plan: Any, graph: Any, on_status: Any, *rest: Any) -> EngineSupply:
         script: Any = shared
-        return EngineSupply(script, INT8, on_status, ManualClock())
+        return EngineSupply(script, INT8, on_status, ManualClock(), Loader(shared.stop))
 
     monkeypatch.setattr("edge.build.open_supply", open_scripted)
     config = Config.model_validate(

@@ -9,6 +9,7 @@ import pytest
 
 from edge.building.batch_limit import LimitFile
 from edge.building.gate_report import Verdict
+from edge.building.loader import Loader
 from edge.building.supply import EngineSupply
 from edge.check import Checker
 from edge.clock import ManualClock
@@ -27,7 +28,7 @@ def check(folder: Path, monkeypatch: pytest.MonkeyPatch, workshop: LoadingWorksh
     def open_scripted(plan: Any, graph: Any, on_status: Any, *rest: Any) -> EngineSupply:
         script: Any = workshop
         limits = LimitFile(folder, LIMIT)
-        return EngineSupply(script, INT8, on_status, ManualClock(), limits)
+        return EngineSupply(script, INT8, on_status, ManualClock(), Loader(workshop.stop), limits)
 
     monkeypatch.setattr("edge.check.open_supply", open_scripted)
     config = Config.model_validate(

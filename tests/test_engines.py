@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import numpy as np
 import pytest
@@ -12,16 +13,24 @@ from numpy.typing import NDArray
 
 from edge.building.engine_store import Hit
 from edge.building.gate_report import Verdict
+from edge.building.loader import Loader
 from edge.building.supply import EngineSupply
 from edge.building.worker import Task
 from edge.clock import ManualClock
 from edge.config.schema import Config, Precision
 from edge.engines import Engines
-from edge.errors import BuildError, CudaError, EngineError, EngineOutOfMemory, ModelError
+from edge.errors import (
+    BuildError,
+    CudaError,
+    EngineError,
+    EngineHangs,
+    EngineOutOfMemory,
+    ModelError,
+)
 from edge.geometry import Image
 from edge.records import DeployedGraph, EngineInfo, EngineState, EngineStatus, OnProgress
 from edge.records import Preprocessing as Spec
-from tests.building.test_supply import Workshop, engine, supply
+from tests.building.test_supply import LOAD_LIMIT_S, Workshop, engine, supply
 
 HANG_S = 30.0
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
@@ -40,13 +49,14 @@ class Loaded:
 
     def __init__(self, precision: Precision, in_flight: int = 1) -> None:
         self.in_flight = in_flight
+        self.is_closed = False
         self.info = EngineInfo("script", "1", "test", precision.value, 8)
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
         raise AssertionError("nothing is inferred here")
 
     def close(self) -> None:
-        pass
+        self.is_closed = True
 
 
 class LoadingWorkshop(Workshop):
@@ -110,6 +120,7 @@ class Bench:
                 wanted,
                 on_status,
                 ManualClock(),
+                Loader(workshop.stop, LOAD_LIMIT_S),
             )
 
         monkeypatch.setattr("edge.engines.open_supply", open_scripted)
@@ -130,7 +141,13 @@ class Bench:
             lambda better: self.for_priority.append(better.info.precision),
             lambda name, error: self.failures.append(repr(error)),
         )
-        assert self.engines.stop(HANG_S)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until nothing is improved any more."""
+        assert self.engines._thread is not None
+        assert self.engines._thread.join(HANG_S)
+        assert self.engines.stop(0)
 
 
 def test_what_is_better_takes_over_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,9 +318,108 @@ def test_the_device_is_kept_while_an_improvement_is_still_made(
     assert not bench.engines.close(0.01)
     assert not workshop.is_closed
     is_held.set()
-    assert bench.engines.stop(HANG_S)
+    bench.wait()
     assert bench.engines.close(HANG_S)
     assert workshop.is_closed
+
+
+class HeldWorkshop(LoadingWorkshop):
+    """Loads engines of some precision only once it may."""
+
+    def __init__(self, held: Precision) -> None:
+        super().__init__(GOOD16, MAKES_INT8)
+        self.held = held
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+        self.engines: List[Loaded] = []
+
+    def load(self, data: bytes, precision: Precision) -> Loaded:
+        if precision is self.held:
+            self.has_begun.set()
+            assert self.may_end.wait(HANG_S)
+        self.engines.append(super().load(data, precision))
+        return self.engines[-1]
+
+
+def test_a_device_that_hangs_at_the_start_ends_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = HeldWorkshop(FP16)
+    workshop.stored.pop(FP32)
+    bench = Bench(workshop, monkeypatch, FP16)
+    with pytest.raises(EngineHangs, match="the device hangs"):
+        bench.engines.first()
+    assert bench.told[-1].cache[FP16].startswith("cannot be loaded: no engine within 1 s")
+    # Whoever closed the device would wait for it as well.
+    assert not bench.engines.close(HANG_S)
+    assert not workshop.is_closed
+    workshop.may_end.set()
+    wait_until(lambda: len(workshop.engines) == 1 and workshop.engines[0].is_closed)
+
+
+def test_an_improvement_that_hangs_is_told_and_frames_flow_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workshop = HeldWorkshop(INT8)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.exchanged, bench.failures) == ([], [])
+    last = bench.told[-1]
+    assert (last.state, last.serving) == (EngineState.SERVING, FP16)
+    assert last.message.startswith("the int8 engine cannot serve: no engine within 1 s")
+    assert not bench.engines.close(HANG_S)
+    workshop.may_end.set()
+
+
+def test_a_stop_leaves_what_is_being_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = HeldWorkshop(INT8)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.engines.improve(
+        lambda better: bench.exchanged.append("better"),
+        lambda better: None,
+        lambda name, error: bench.failures.append(repr(error)),
+    )
+    assert workshop.has_begun.wait(HANG_S)
+    workshop.stop.set()
+    bench.wait()
+    assert not bench.engines.close(HANG_S)
+    workshop.may_end.set()
+    wait_until(lambda: workshop.engines[-1].is_closed)
+    assert (bench.exchanged, bench.failures) == ([], [])
+
+
+def test_an_engine_that_comes_with_the_stop_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopping(HeldWorkshop):
+        def load(self, data: bytes, precision: Precision) -> Loaded:
+            loaded = super().load(data, precision)
+            if precision is INT8:
+                self.stop.set()
+            return loaded
+
+    workshop = Stopping(FP32)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.improve()
+    assert (bench.exchanged, bench.failures) == ([], [])
+    wait_until(lambda: workshop.engines[-1].is_closed)
+    assert not workshop.engines[0].is_closed  # it serves
+
+
+def test_the_first_engine_is_closed_where_nobody_took_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = HeldWorkshop(FP32)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    assert len(workshop.engines) == 1
+    assert bench.engines.close(HANG_S)  # what was to take it could not be made
+    assert workshop.engines[0].is_closed
+    assert workshop.is_closed
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
 
 
 def test_a_fault_of_the_program_stops_the_daemon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +478,7 @@ def test_the_shared_engine_is_improved_first(monkeypatch: pytest.MonkeyPatch) ->
         lambda better: order.append("priority " + better.info.precision),
         lambda name, error: order.append(repr(error)),
     )
-    assert bench.engines.stop(HANG_S)
+    bench.wait()
     assert order == ["shared int8", "priority fp16", "priority int8"]
 
 

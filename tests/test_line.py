@@ -14,14 +14,24 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.building.graph import deploy
+from edge.building.tuning_file import Tuning, TuningKey, save_tuning
 from edge.clock import SystemClock
-from edge.config.schema import Config, EngineConfig
+from edge.config.schema import Config, EngineConfig, ModelConfig
 from edge.errors import EngineError, EngineOutOfMemory
-from edge.geometry import Image
+from edge.geometry import Image, Letterbox
 from edge.inference.engine import Engine, Synchronous
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.line import Detector, Hooks, Line, LineOptions, Stop
-from edge.records import BatchSetting, DeployedGraph, DropCause, FrameResult, PipelineCounters
+from edge.records import (
+    BatchSetting,
+    BatchTarget,
+    DeployedGraph,
+    DropCause,
+    FrameResult,
+    PipelineCounters,
+    Slot,
+    TargetSource,
+)
 from tests.building.tiny_detectors import TinyDetector
 
 HANG_S = 30.0
@@ -52,7 +62,14 @@ class Plant:
     """A line with synthetic cameras, and what it tells."""
 
     def __init__(
-        self, folder: Path, cameras: int, engine: MakeEngine, *, fps: float = 10, **batching: Any
+        self,
+        folder: Path,
+        cameras: int,
+        engine: MakeEngine,
+        *,
+        fps: float = 10,
+        stall_s: float = 30,
+        **batching: Any,
     ) -> None:
         shared = [
             {"name": f"cam{n}", "uri": f"synthetic://{n}?size=96x64", "fps": fps}
@@ -63,7 +80,12 @@ class Plant:
             {
                 "device": {"state_dir": folder},
                 "model": {"path": TinyDetector().save(folder)},
-                "batching": {"target": 8, **batching},
+                "engine": {"stall_s": stall_s},
+                "batching": {
+                    key: value
+                    for key, value in {"target": 8, **batching}.items()
+                    if value is not None
+                },
                 "cameras": [*shared, priority],
             }
         )
@@ -79,7 +101,8 @@ class Plant:
             self.caps.append,
         )
         graph = self.graph = deploy(config.model.path, config.model)
-        detector = Detector(graph, engine(graph, config.engine))
+        self.engine = engine(graph, config.engine)
+        detector = Detector(graph, self.engine)
         self.line = Line(config, folder, detector, SystemClock(), hooks, LineOptions())
 
     def run_until(self, is_enough: Callable[[PipelineCounters], bool]) -> List[bool]:
@@ -157,9 +180,8 @@ class Hanging(Cramped):
 
 def test_a_device_that_hangs_is_noticed(tmp_path: Path) -> None:
     Hanging.released.clear()
-    plant = Plant(tmp_path, 1, Hanging, max_wait_ms=20)
+    plant = Plant(tmp_path, 1, Hanging, stall_s=1, max_wait_ms=20)
     line = plant.line
-    line._stall_s = 1.0
     line.start(lambda name, stop: plant._parts.append((name, stop)))
     deadline_s = time.monotonic() + HANG_S
     while not plant.failures:
@@ -172,6 +194,75 @@ def test_a_device_that_hangs_is_noticed(tmp_path: Path) -> None:
     Hanging.released.set()
     for _, stop in reversed(plant._parts):
         stop(HANG_S)
+
+
+def test_a_batcher_that_is_still_at_work_keeps_the_memory_of_the_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, has_begun = threading.Event(), threading.Event()
+    draw = Slot.draw
+
+    def held(slot: Slot, row: int, source: Image, letterbox: Letterbox) -> None:
+        has_begun.set()
+        assert may_end.wait(HANG_S)
+        draw(slot, row, source, letterbox)
+
+    monkeypatch.setattr(Slot, "draw", held)
+    plant = Plant(tmp_path, 1, OnnxRuntimeEngine, max_wait_ms=20)
+    assert plant.line.has_ended  # before it began
+    plant.line.start(lambda name, stop: plant._parts.append((name, stop)))
+    assert not plant.line.has_ended
+    assert has_begun.wait(HANG_S)
+    stopped = {name: stop(0.1) for name, stop in reversed(plant._parts)}
+    assert not stopped["batcher"]
+    assert plant.line._lanes.has_ended
+    assert not plant.line.has_ended  # it draws into rows that nobody may free
+    may_end.set()
+    for _, stop in reversed(plant._parts):
+        stop(HANG_S)
+    assert plant.line.has_ended
+
+
+@pytest.mark.parametrize(
+    "is_priority", [False, True], ids=["for all frames", "for priority frames"]
+)
+def test_an_engine_that_comes_after_the_end_is_closed(tmp_path: Path, is_priority: bool) -> None:
+    plant = Plant(tmp_path, 1, Counted, max_wait_ms=20)
+    assert all(plant.run_until(lambda counters: counters.frames_inferred > 2))
+    late = Counted(plant.graph, EngineConfig(threads=1))
+    serve = plant.line.serve_priority if is_priority else plant.line.exchange
+    serve(late)
+    assert isinstance(plant.engine, Counted)
+    assert (plant.engine.closed, late.closed) == (1, 1)
+
+
+class Counted(Cramped):
+    """Says how often it was closed."""
+
+    def __init__(self, graph: DeployedGraph, config: EngineConfig) -> None:
+        super().__init__(graph, config)
+        self.closed = 0
+        self.close = self._count
+
+    def _count(self) -> None:
+        self._engine.close()
+        self.closed += 1
+
+
+def test_what_was_measured_is_found_whatever_memory_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelConfig.model_validate({"path": TinyDetector().save(tmp_path)})
+    graph = deploy(model.path, model)
+    engine = OnnxRuntimeEngine(graph, EngineConfig(threads=1))
+    engine.close()
+    key = TuningKey.of(graph, engine.info)
+    saved = Tuning(schema="edge.tuning/1", created="today", key=key, target=6, table=[])
+    save_tuning(tmp_path, saved)
+    monkeypatch.setattr("edge.seating.free_memory_bytes", lambda: 8 * graph.row_bytes)
+    plant = Plant(tmp_path, 2, OnnxRuntimeEngine, target=None)
+    assert plant.line.engine_info.max_batch == 2  # a quarter of the memory
+    assert plant.line.batch_target == BatchTarget(6, TargetSource.BENCH)
 
 
 def test_a_consumer_that_fails_loses_no_frame_uncounted(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ class Held(Synchronous):
 class Gate:
     """A plant whose shared engine can be held, and the engines its priority camera was given."""
 
-    def __init__(self, folder: Path, cameras: int = 2) -> None:
+    def __init__(self, folder: Path, cameras: int = 2, stall_s: float = 30) -> None:
         self._shared: List[Held] = []
-        self.plant = Plant(folder, cameras, self._make, fps=30, max_wait_ms=5)
+        self.plant = Plant(folder, cameras, self._make, fps=30, stall_s=stall_s, max_wait_ms=5)
         self.shared = self._shared[0]
         self.line = self.plant.line
         self.engines: List[Held] = []
@@ -153,8 +153,7 @@ def test_what_the_engine_of_its_own_finds_is_right(tmp_path: Path) -> None:
 
 
 def test_a_priority_engine_that_hangs_is_noticed_and_left_alone(tmp_path: Path) -> None:
-    gate = Gate(tmp_path)
-    gate.line._stall_s = 1.0
+    gate = Gate(tmp_path, stall_s=1)
     gate.start()
     engine = gate.serve_priority()
     gate.wait(lambda: engine.frames > 0)

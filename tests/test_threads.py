@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import threading
-from typing import List, Tuple, Type
+import weakref
+from concurrent.futures import wait
+from typing import Callable, List, Optional, Tuple, Type
 
 import pytest
 
-from edge.threads import SupervisedThread, sharpen_timers
+from edge.threads import CallThread, SupervisedThread, call_in_thread, sharpen_timers
 
 Failures = List[Tuple[str, BaseException]]
 PATIENCE_S = 30.0
@@ -124,3 +127,59 @@ def test_timers_are_sharp_in_the_thread_that_asked_and_in_no_other() -> None:
     thread.join(30)
     assert slack_ns == [1]
     assert libc.prctl(get_timer_slack) == before_ns
+
+
+def test_a_call_in_a_thread_of_its_own_gives_what_it_gives() -> None:
+    answer = call_in_thread("lookup", lambda: threading.current_thread())
+    thread = answer.result(PATIENCE_S)
+    assert (thread.name, thread.daemon) == ("lookup", True)
+
+
+def test_a_call_in_a_thread_of_its_own_need_not_be_waited_for() -> None:
+    gate = threading.Event()
+    answer = call_in_thread("lookup", lambda: gate.wait(PATIENCE_S))
+    assert wait((answer,), 0.01).not_done == {answer}
+    gate.set()
+    assert answer.result(PATIENCE_S) is True
+
+
+class Fault(Exception):
+    """Can be referred to weakly."""
+
+
+def fail(kind: Type[BaseException] = Fault) -> Callable[[], None]:
+    def work() -> None:
+        raise kind("no")
+
+    return work
+
+
+def test_a_call_thread_does_one_thing_after_the_other_and_goes_on_after_an_error() -> None:
+    thread = CallThread("session")
+    names = [thread.call(lambda: threading.current_thread().name) for _ in range(2)]
+    with pytest.raises(Fault, match="no"):
+        thread.call(fail())
+    with pytest.raises(KeyboardInterrupt):
+        thread.call(fail(KeyboardInterrupt))
+    assert thread.call(lambda: 7) == 7
+    thread.close()
+    thread.close()
+    assert names == ["session", "session"]
+
+
+def test_an_error_of_a_call_thread_is_gone_when_it_was_dealt_with() -> None:
+    """What its frames hold, a GPU's memory say, must not wait for the collector."""
+    thread = CallThread("session")
+    gone: Optional[weakref.ref[Fault]] = None
+    gc.disable()
+    try:
+        try:
+            thread.call(fail())
+        except Fault as error:
+            gone = weakref.ref(error)
+        thread.call(lambda: None)
+        assert gone is not None
+        assert gone() is None
+    finally:
+        gc.enable()
+        thread.close()

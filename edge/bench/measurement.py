@@ -1,33 +1,32 @@
-"""What is measured, one finding after the other, in a thread that a stop does not wait for."""
+"""What is measured, one finding after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 from dataclasses import dataclass, replace
 from typing import Dict, Generator, Iterator, Optional, Tuple, Union
 
+from edge.bench.background import Background, Pulse
 from edge.bench.trial import Trial, TrialResult, no_load, with_cameras
 from edge.building.climb import Climb, End, Rig
 from edge.building.gauges import Gauges
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
 from edge.building.supply import open_supply
-from edge.building.tune import Rung
+from edge.building.tune import LADDER, Rung
 from edge.clock import SystemClock
 from edge.config.schema import Config
-from edge.errors import EdgeError
+from edge.errors import EdgeError, EngineHangs
 from edge.health.load import LoadRecorder, open_load
 from edge.health.machine import read_machine
 from edge.health.nvidia_smi import Card, card_of, find_cards
-from edge.inference.chunks import batch_cap
+from edge.inference.batch_cap import cap_of
 from edge.line import Detector
 from edge.records import DeployedGraph, EngineInfo
-from edge.threads import SupervisedThread
 
-# A stop is noticed within this time.
-_POLL_S = 0.1
+# A batch that takes longer never ends.
+_PATIENCE_S = 600.0
 
 # Of the time that is asked for, what the cameras get besides.
 _TRIAL_SHARE = 1 / 6
@@ -63,41 +62,62 @@ class Measurement:
 
     def findings(self, stop: threading.Event) -> Iterator[Finding]:
         """What is found, at once; the last is an error where one ended it."""
-        return _in_thread(self._findings(stop), stop)
+        # A device computes alone without a pause for its share of a size's time.
+        patience_s = _PATIENCE_S + self.seconds / len(LADDER)
+        return Background(lambda pulse: self._findings(stop, pulse), patience_s).until(stop)
 
-    def _findings(self, stop: threading.Event) -> Iterator[Finding]:
+    def _findings(self, stop: threading.Event, pulse: Pulse) -> Iterator[Finding]:
+        with contextlib.ExitStack() as opened:
+            try:
+                yield from self._measure(opened, stop, pulse)
+            except EngineHangs:
+                # Whoever closed it would wait for it as well, and nobody would hear of it.
+                opened.pop_all()
+                raise
+
+    def _measure(
+        self, opened: contextlib.ExitStack, stop: threading.Event, pulse: Pulse
+    ) -> Iterator[Finding]:
         before_mb = self.gauges.rss_mb()
         graph = deploy(self.config.model.path, self.config.model)
         module = read_machine().module
         plan = BuildPlan.of(self.config, module)
         supply = open_supply(plan, graph, lambda status: None, SystemClock(), stop)
-        with contextlib.ExitStack() as opened:
-            opened.enter_context(contextlib.closing(supply))
-            first = supply.open_first(stop)
-            if first is None:
-                return
-            engine = opened.enter_context(contextlib.closing(first[1]))
-            load_mb = self.gauges.rss_mb() - before_mb
-            cap, _ = batch_cap(engine.info.max_batch, self.config.engine.max_batch, module)
-            info = replace(engine.info, max_batch=cap)
-            # A processor's engine leaves the card alone.
-            card = card_of(info.device, find_cards()) if engine.in_flight > 1 else None
-            load, power_of = self._open_load(card, opened)
-            yield Subject(graph, info, load_mb, card, power_of)
-            rig = Rig(engine, cap, self.gauges, supply.allocate, load)
-            best_fps = yield from self._climb(rig, stop)
-            if best_fps and self.cameras and not stop.is_set():
-                detector = Detector(graph, engine, supply.allocate)
-                config = with_cameras(self.config, self.cameras, best_fps)
-                yield from self._try(Trial(config, detector, module), load, stop)
+        opened.callback(supply.close)
+        first = supply.open_first(stop)
+        if first is None:
+            return
+        engine = opened.enter_context(contextlib.closing(first[1]))
+        load_mb = self.gauges.rss_mb() - before_mb
+        cap, _ = cap_of(engine.info, self.config.engine.max_batch, module)
+        info = replace(engine.info, max_batch=cap)
+        # A processor's engine leaves the card alone.
+        card = card_of(info.device, find_cards()) if engine.in_flight > 1 else None
+        load, power_of = self._open_load(card, opened)
+        yield Subject(graph, info, load_mb, card, power_of)
+        rig = Rig(engine, cap, self.gauges, supply, load)
+        best_fps = yield from self._climb(rig, stop, pulse)
+        if best_fps and self.cameras and not stop.is_set():
+            detector = Detector(graph, engine, supply.allocate)
+            config = with_cameras(self.config, self.cameras, best_fps)
+            yield from self._try(Trial(config, detector, module), load, stop)
 
-    def _climb(self, rig: Rig, stop: threading.Event) -> Generator[Finding, None, float]:
+    def _climb(
+        self, rig: Rig, stop: threading.Event, pulse: Pulse
+    ) -> Generator[Finding, None, float]:
         """All sizes; returns the best throughput."""
+
+        def is_stopped() -> bool:  # asked between batches
+            pulse.beat()
+            return stop.is_set()
+
         best_fps: Dict[int, float] = {}
-        for finding in Climb(rig, self.seconds, stop.is_set).findings():
+        pulse.beat()
+        for finding in Climb(rig, self.seconds, is_stopped).findings():
             yield finding
             if isinstance(finding, Rung):
                 best_fps[finding.batch] = finding.timing.throughput_fps
+        pulse.end()
         return max(best_fps.values(), default=0.0)
 
     def _try(
@@ -117,29 +137,3 @@ class Measurement:
         recorder = LoadRecorder(source, self.gauges.monotonic_ns)
         opened.callback(recorder.close)
         return recorder, source.power_of
-
-
-def _in_thread(findings: Iterator[Finding], stop: threading.Event) -> Iterator[Finding]:
-    """Gathers in a thread, so that neither a loading model nor a long batch delays a stop."""
-    found: queue.SimpleQueue[Finding] = queue.SimpleQueue()
-
-    def gather() -> None:
-        try:
-            for finding in findings:
-                found.put(finding)
-        except EdgeError as error:
-            found.put(error)
-
-    def fail(name: str, error: BaseException) -> None:
-        found.put(EdgeError(f"{name} died: {error!r}"))
-
-    thread = SupervisedThread("bench", gather, fail)
-    thread.start()
-    while True:
-        # Asked first: what arrives between an empty queue and these would be lost.
-        is_last_look = stop.is_set() or not thread.is_alive
-        try:
-            yield found.get(timeout=0 if is_last_look else _POLL_S)
-        except queue.Empty:
-            if is_last_look:
-                return

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.clock import NS_PER_MS, NS_PER_S, SystemClock
 from edge.config.schema import CameraConfig, Config
-from edge.errors import EdgeError
+from edge.errors import EdgeError, EngineHangs
 from edge.geometry import Image
 from edge.health.rates import percentiles
 from edge.line import Detector, Hooks, Line, LineOptions, Stop, render_scene
@@ -121,8 +121,10 @@ class Trial:
             self._watch(seconds, stop)
             after, end_ns = self._line.counters(), self._clock.monotonic_ns()
         finally:
+            # Nothing comes any more of a device that hangs, and somebody waits to hear of it.
+            left_s = 0.0 if isinstance(self._failure, EngineHangs) else _STOP_S
             for end in reversed(parts):
-                end(_STOP_S)
+                end(left_s)
         if self._failure is not None:
             raise self._failure
         if stop.is_set():

@@ -51,7 +51,7 @@ def run_job(
     if watch.is_silent:
         raise BuildError(f"the build was given up: it said nothing for {silence_s:g} s")
     if last is None:
-        raise BuildError(_obituary(process.returncode))
+        raise _obituary(process.returncode)
     if last.is_error:
         raise _error(last)
     return True
@@ -128,12 +128,17 @@ def _error(last: Message) -> EdgeError:
     return EngineOutOfMemory(last.text) if last.is_out_of_memory else BuildError(last.text)
 
 
-def _obituary(code: int) -> str:
+def _obituary(code: int) -> EdgeError:
+    """What a process died of that nobody here killed."""
     if code == -signal.SIGKILL:
-        return (
+        # The kernel's way where memory runs out, and the worker asked to be the first.
+        return EngineOutOfMemory(
             "the build was killed, most likely because memory ran out; a smaller "
             "engine.max_batch, calibration.batch or engine.workspace_mb needs less"
         )
     if code < 0:
-        return f"the build died of {signal.Signals(-code).name}; its last lines are in the log"
-    return f"the build ended without a result (exit {code}); its last lines are in the log"
+        name = signal.Signals(-code).name
+        return BuildError(f"the build died of {name}; its last lines are in the log")
+    return BuildError(
+        f"the build ended without a result (exit {code}); its last lines are in the log"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Protocol, Tuple, Union
 
 import numpy as np
 
@@ -18,8 +18,27 @@ from edge.geometry import Image
 from edge.inference.engine import Engine
 from edge.records import StageTimes
 
-Allocate = Callable[[Tuple[int, int, int, int]], Image]
-"""Makes the memory that frames lie in, uint8 of the given shape."""
+
+class FrameMemory(Protocol):
+    """Where frames lie that an engine reads."""
+
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Makes memory uint8 of this shape."""
+
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave, once nobody reads it any more."""
+
+
+class Pageable:
+    """Ordinary memory, for backends that compute on the host."""
+
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Memory without a content."""
+        return np.empty(shape, np.uint8)
+
+    def release(self, rows: Image) -> None:
+        """It ends by itself."""
+
 
 # The sizes are measured in turn, this often: whatever slows the machine for a while, its heat
 # for one, then slows all of them alike.
@@ -51,10 +70,6 @@ class End:
 Finding = Union[Rung, End]
 
 
-def _pageable(shape: Tuple[int, int, int, int]) -> Image:
-    return np.empty(shape, np.uint8)
-
-
 @dataclass(frozen=True)
 class Rig:
     """What is measured, and by what; batches above `cap` run in parts, as they do in the daemon.
@@ -65,7 +80,7 @@ class Rig:
     engine: Engine
     cap: int
     gauges: Gauges
-    allocate: Allocate = _pageable
+    memory: FrameMemory = field(default_factory=Pageable)
     load: Optional[LoadGauge] = None
 
 
@@ -121,6 +136,7 @@ class Climb:
             if self._is_stopped():
                 return
             yield self._rung(batch)
+        self._free_rows()
         yield end
 
     def _visits(self) -> Iterator[Tuple[int, Callable[[int], None]]]:
@@ -170,14 +186,19 @@ class Climb:
     def _first_rows(self, batch: int) -> Image:
         """Frames to run; noise, as a device computes a plain picture with less power."""
         if self._frames is None or len(self._frames) < batch:
-            self._frames = None  # the smaller ones go before the larger ones come
+            self._free_rows()  # the smaller ones go before the larger ones come
             width, height = self._rig.engine.input_wh
-            frames = self._rig.allocate((batch, height, width, 3))
+            frames = self._rig.memory.allocate((batch, height, width, 3))
             noise = np.random.default_rng(0)
             for row in frames:
                 row[...] = noise.integers(0, 256, row.shape, np.uint8)
             self._frames = frames
         return self._frames[:batch]
+
+    def _free_rows(self) -> None:
+        frames, self._frames = self._frames, None
+        if frames is not None:
+            self._rig.memory.release(frames)
 
     def _rung(self, batch: int) -> Rung:
         samples = self._samples[batch]

@@ -89,6 +89,11 @@ class OnnxRuntimeToolchain:
             return self._pinned.allocate(shape)
         return np.full(shape, PAD_GREY, np.uint8)
 
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave; ordinary memory ends by itself."""
+        if self._pinned is not None:
+            self._pinned.release(rows)
+
     def load(
         self, data: bytes, precision: Precision
     ) -> Union[OnnxRuntimeEngine, OnnxRuntimeCudaEngine]:

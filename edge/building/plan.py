@@ -20,7 +20,7 @@ from edge.config.schema import (
     GateConfig,
     ModelConfig,
 )
-from edge.inference.chunks import batch_cap
+from edge.inference.batch_cap import batch_cap
 from edge.records import DeployedGraph, Lane
 
 STORE_NAME = "engines"

@@ -11,6 +11,7 @@ from edge.building.batch_limit import LimitFile
 from edge.building.engine_news import EngineNews, OnStatus
 from edge.building.engine_store import Hit, Miss
 from edge.building.gate_report import GateReport, Verdict
+from edge.building.loader import Loader
 from edge.building.make import Maker
 from edge.building.plan import BuildPlan
 from edge.building.toolchain import Toolchain, wanted_precision
@@ -18,7 +19,7 @@ from edge.building.worker import Task
 from edge.building.workshop import Workshop
 from edge.clock import Clock
 from edge.config.schema import Precision
-from edge.errors import BuildError, CudaError, EdgeError, EngineOutOfMemory
+from edge.errors import BuildError, CudaError, EdgeError, EngineHangs, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.engine import Engine
 from edge.records import DeployedGraph, EngineState, EngineStatus
@@ -41,7 +42,8 @@ class EngineSupply:
     """Finds or makes engines of one graph, and tells `on_status` all about it.
 
     `first` gives what can serve soonest; `improvements` what should take over from it; `failure`
-    is what ended those. `limits` knows the largest batch that fits into the device's memory.
+    is what ended those. `limits` knows the largest batch that fits into the device's memory; the
+    `loader` is shared by all that use the device.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class EngineSupply:
         wanted: Precision,
         on_status: OnStatus,
         clock: Clock,
+        loader: Loader,
         limits: Optional[LimitFile] = None,
     ) -> None:
         self._workshop = workshop
@@ -58,6 +61,7 @@ class EngineSupply:
         self._wanted = wanted
         self._limits = limits
         self._clock = clock
+        self._loader = loader
         self._news = EngineNews(wanted, on_status, clock)
         self.failure: Optional[EdgeError] = None
         self._unloadable: Dict[Precision, str] = {}
@@ -103,12 +107,15 @@ class EngineSupply:
         """`first`, loaded; what was kept and cannot be loaded is made anew. None on `stop`.
 
         Where memory runs out, an engine of half the largest batch is found or made, and so on.
-        Raises as `first`, and EngineError where even a new engine cannot be loaded.
+        Where one hangs, another that is kept serves. Raises as `first`, and EngineError where even
+        a new engine cannot be loaded.
         """
         while True:
             try:
                 return self._open(self.first, stop)
             except EngineOutOfMemory as error:
+                if not self._loader.is_idle:
+                    raise  # what hangs keeps its memory: that says nothing about this engine
                 self._halve(error)
 
     def open_ready(self) -> Optional[Tuple[Precision, Engine]]:
@@ -126,17 +133,35 @@ class EngineSupply:
             if supplied is None or stop.is_set():
                 return None
             try:
-                return supplied.precision, self.load(supplied)
+                engine = self.load(supplied)
+                return None if engine is None else (supplied.precision, engine)
+            except (EngineOutOfMemory, CudaError):
+                raise  # neither says anything about the engine
+            except EngineHangs as error:
+                self._pass_over(supplied.precision, error)
+                # Nothing is built on such a device: a new process may find it well again.
+                find = self._kept_or(error)
             except EdgeError as error:
-                # Neither of these says anything about the engine.
-                if isinstance(error, (EngineOutOfMemory, CudaError)):
-                    raise
                 if not (self._is_kept(supplied.precision) or self._has_exact(supplied.precision)):
                     raise
-                reason = f"cannot be loaded: {error}"
-                log.warning("the %s engine %s", supplied.precision.value, reason)
-                self._unloadable[supplied.precision] = reason
-                self._news.cache(supplied.precision, reason)
+                self._pass_over(supplied.precision, error)
+
+    def _pass_over(self, precision: Precision, error: EdgeError) -> None:
+        reason = f"cannot be loaded: {error}"
+        log.warning("the %s engine %s", precision.value, reason)
+        self._unloadable[precision] = reason
+        self._news.cache(precision, reason)
+
+    def _kept_or(self, error: EngineHangs) -> Callable[[], Supplied]:
+        """Finds what else is ready; raises the error where nothing is."""
+
+        def find() -> Supplied:
+            supplied = self.ready()
+            if supplied is None:
+                raise error
+            return supplied
+
+        return find
 
     def _halve(self, error: EngineOutOfMemory) -> None:
         """Goes on with half the largest batch, now and at every start; raises where it cannot."""
@@ -165,12 +190,14 @@ class EngineSupply:
         data = self._look_for(precision)
         return None if data is None else Supplied(precision, data)
 
-    def load(self, supplied: Supplied) -> Engine:
-        """Loads an engine and warms it up. Raises EngineError."""
-        return self._toolchain.load(supplied.data, supplied.precision)
+    def load(self, supplied: Supplied) -> Optional[Engine]:
+        """Loads an engine and warms it up; None on a stop meanwhile. Raises EngineError."""
+        toolchain = self._toolchain
+        return self._loader.load(lambda: toolchain.load(supplied.data, supplied.precision))
 
     def load_better(self, supplied: Supplied) -> Optional[Engine]:
-        """Loads an improvement; None where it cannot be, which is told: what serves goes on."""
+        """Loads an improvement; None on a stop, and where it cannot be, which is told: what serves
+        goes on."""
         try:
             return self.load(supplied)
         except EdgeError as error:
@@ -182,14 +209,23 @@ class EngineSupply:
             self._news.remark("improvement", words)
             return None
 
-    @property
-    def allocate(self) -> Callable[[Tuple[int, int, int, int]], Image]:
-        """Makes the memory that the engines read frames from best; it ends with `close`."""
-        return self._device.allocate
+    def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
+        """Memory uint8 that the engines read frames from best; ends with `release` or `close`."""
+        return self._device.allocate(shape)
 
-    def close(self) -> None:
-        """Lets the device go, once every engine is closed."""
-        self._device.close()
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave, once nobody reads or writes it any more."""
+        self._device.release(rows)
+
+    def close(self) -> bool:
+        """Lets the device go, once every engine is closed.
+
+        False, and nothing, while one is still being loaded there that nobody waits for.
+        """
+        is_idle = self._loader.is_idle
+        if is_idle:
+            self._device.close()
+        return is_idle
 
     def for_priority(self, on_status: OnStatus) -> EngineSupply:
         """The supply of engines for priority frames alone, on the same device.
@@ -197,7 +233,8 @@ class EngineSupply:
         They are of what serves here at best: what the gate refused is not tried once more.
         """
         wanted = self.status.serving or self._wanted
-        return EngineSupply(self._workshop.for_priority(), wanted, on_status, self._clock)
+        workshop = self._workshop.for_priority()
+        return EngineSupply(workshop, wanted, on_status, self._clock, self._loader)
 
     def fails(self, words: str) -> None:
         """Says that no engine will serve, and what that means."""
@@ -214,11 +251,26 @@ class EngineSupply:
 
         What goes wrong is told and logged, and what serves goes on.
         """
-        if self.status.serving in (None, Precision.INT8):
-            return
+        if self.status.serving not in (None, Precision.INT8):
+            yield from self._unless_failed(self._judge_first, self._make_int8)
+
+    @property
+    def is_built(self) -> bool:
+        """False where what is wanted serves from the model itself: there is nothing to make."""
+        wanted = self._wanted
+        return wanted is Precision.INT8 or self._toolchain.ready(self._float_precision()) is None
+
+    def remake(self) -> Iterator[Supplied]:
+        """What is wanted, made anew from the model and the images as they are; told as above."""
+        if self._wanted is Precision.INT8:
+            yield from self._unless_failed(self._make_int8_again)
+        else:
+            yield from self._unless_failed(self._make_float_again, self._judge_first)
+
+    def _unless_failed(self, *steps: Callable[[], Iterator[Supplied]]) -> Iterator[Supplied]:
         try:
-            yield from self._judge_first()
-            yield from self._make_int8()
+            for step in steps:
+                yield from step()
         except EdgeError as error:
             log.warning("no better engine: %s", error)
             self.failure = error
@@ -249,10 +301,19 @@ class EngineSupply:
         if self._wanted is not Precision.INT8:
             return
         found = self._find(Precision.INT8)
-        if isinstance(found, Miss):
-            if not self._run(Task.MAKE_INT8, self._float_precision()):
-                return
-            found = self._find(Precision.INT8)
+        yield from self._make_int8_again() if isinstance(found, Miss) else self._offered(found)
+
+    def _make_float_again(self) -> Iterator[Supplied]:
+        precision = self._float_precision()
+        if self._run(Task.MAKE_FLOAT, precision):
+            yield Supplied(precision, self._made(precision))
+
+    def _make_int8_again(self) -> Iterator[Supplied]:
+        if self._run(Task.MAKE_INT8, self._float_precision()):
+            yield from self._offered(self._find(Precision.INT8))
+
+    def _offered(self, found: Union[Hit, Miss]) -> Iterator[Supplied]:
+        """The INT8 engine, if the gate lets it through."""
         if isinstance(found, Miss):
             raise BuildError(f"the int8 engine was made but cannot be used: {found.reason}")
         if found.gate is not None:
@@ -333,4 +394,5 @@ def open_supply(
     has_calibration = plan.calibration.folder is not None
     wanted = wanted_precision(plan.engine, toolchain, has_calibration=has_calibration)
     workshop = Workshop(plan, graph, toolchain, stop)
-    return EngineSupply(workshop, wanted, on_status, clock, workshop.limit_file(wanted))
+    limits = workshop.limit_file(wanted)
+    return EngineSupply(workshop, wanted, on_status, clock, Loader(stop), limits)

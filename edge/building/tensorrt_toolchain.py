@@ -116,6 +116,10 @@ class TensorRtToolchain:
         """Pinned memory: it goes up while Python goes on."""
         return self._pinned.allocate(shape)
 
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave."""
+        self._pinned.release(rows)
+
     def load(self, data: bytes, precision: Precision) -> TensorRtEngine:
         """Loads an engine that was built here and warms it up."""
         is_first = self._lane is Lane.PRIORITY

@@ -62,7 +62,11 @@ class Toolchain(Protocol):
         """Makes an INT8 engine, calibrated from `feed`. Raises BuildError or ModelError."""
 
     def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
-        """Memory uint8 that its engines read frames from without another copy; ends with it."""
+        """Memory uint8 that its engines read frames from without another copy; ends with it, or
+        with `release`."""
+
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave, once nobody reads or writes it any more."""
 
     def load(self, data: bytes, precision: Precision) -> Engine:
         """Loads what was built and warms it up. Raises EngineError."""

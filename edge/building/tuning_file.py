@@ -26,7 +26,8 @@ _LARGEST_BYTES = 256 * 1024
 
 
 class TuningKey(Key):
-    """What a measurement was made with; `max_batch` is the largest batch of one engine call."""
+    """What a measurement was made with; `max_batch` is the largest batch of one engine call,
+    whatever memory is free at the moment."""
 
     model_config = ConfigDict(strict=True)
 

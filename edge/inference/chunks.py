@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import threading
 from collections import deque
-from typing import Callable, Deque, Iterable, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, Iterable, List, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,43 +19,13 @@ from edge.records import EngineInfo, StageTimes
 
 log = logging.getLogger(__name__)
 
-# Frames of one call by module, where measurement has shown more to be unwise: the Xavier NX shares
-# its 8 GB between CPU and GPU.
-_MODULE_CAPS = (("Xavier NX", 8),)
-
-# Of the memory that is free at the start: slots, decoders and the rest come out of it too.
-_MEMORY_SHARE = 0.25
-
-
-def affordable_rows(free_bytes: int, row_bytes: int) -> Optional[int]:
-    """Frames of one call that a quarter of the free memory is enough for; None where unknown.
-
-    At least one: without any there is nothing to run.
-    """
-    return max(int(free_bytes * _MEMORY_SHARE) // row_bytes, 1) if row_bytes else None
-
-
-def batch_cap(
-    engine_max: int,
-    configured: Optional[int],
-    module: Optional[str],
-    affordable: Optional[int] = None,
-) -> Tuple[int, str]:
-    """The largest batch of one call to the engine, and what decided it."""
-    limits = [(engine_max, "the engine")]
-    if affordable is not None:
-        limits.append((affordable, "free memory"))
-    limits += [(cap, name) for name, cap in _MODULE_CAPS if module is not None and name in module]
-    if configured is not None:
-        limits.append((configured, "engine.max_batch"))
-    return min(limits)
-
 
 class ChunkedEngine:
     """Splits batches above the cap into chunks and rejoins their results in order.
 
     Out of memory halves the cap and runs the batch again, so that nothing is lost or doubled;
-    `on_shrink` is told the new cap. Only at a single frame does the error get out.
+    `on_shrink` is told the new cap. Only at a single frame does the error get out, and of a static
+    engine, which has no use for fewer frames.
     """
 
     def __init__(self, engine: Engine, cap: int, on_shrink: Callable[[int], None]) -> None:
@@ -98,7 +68,7 @@ class ChunkedEngine:
         # overlap each other, and who waits for them launches them.
         self._turn.acquire()
         if len(frames) > self._cap:
-            return _Turn(self, frames, self._turn.release)
+            return _Deferred(self, frames, self._turn.release)
         try:
             return _Attempt(self, frames, self._launch_chunk(frames))
         except EngineOutOfMemory as error:
@@ -109,39 +79,23 @@ class ChunkedEngine:
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Runs frames uint8 [n, H, W, 3] of any n; float32 [n, K, 6]. Raises EngineError."""
+        return self.infer_beside(frames, 0)
+
+    def infer_beside(self, frames: Image, others: int) -> NDArray[np.float32]:
+        """The same while so many batches are out that only the caller will wait for."""
         while True:
             try:
-                return self._infer_in_chunks(frames)
+                return self._infer_in_chunks(frames, self._engine.in_flight - others)
             except EngineOutOfMemory as error:
                 self.shrink(len(frames), error)
 
-    def close(self) -> None:
-        """Frees what the engine holds, all that was launched being done. May be called again."""
-        self._engine.close()
-
-    def _infer_in_chunks(self, frames: Image) -> NDArray[np.float32]:
-        results: List[NDArray[np.float32]] = []
-        out: Deque[Pending] = deque()
-        try:
-            for chunk in _chunks(frames, self._cap):
-                if len(out) == self._engine.in_flight:
-                    results.append(out.popleft().wait())
-                out.append(self._launch_chunk(chunk))
-            while out:
-                results.append(out.popleft().wait())
-        except EngineOutOfMemory:
-            # What is out must come back before all of it is done again.
-            for pending in out:
-                with contextlib.suppress(EngineOutOfMemory):
-                    pending.wait()
-            raise
-        return results[0] if len(results) == 1 else np.concatenate(results)
-
-    def _launch_chunk(self, frames: Image) -> Pending:
-        return _Counted(self._engine.launch(frames), len(frames))
-
     def shrink(self, count: int, error: EngineOutOfMemory) -> None:
-        """Lowers the cap after a batch of `count` frames did not fit; raises at a single frame."""
+        """Lowers the cap after `count` frames did not fit; raises where fewer would not either."""
+        if self._engine.info.is_static:
+            raise EngineOutOfMemory(
+                f"{error}; this engine needs as much for every batch, however small: set a smaller "
+                "engine.max_batch, or export the model for a smaller batch"
+            ) from error
         tried = min(self._cap, count)
         if tried == 1:
             raise error
@@ -151,6 +105,31 @@ class ChunkedEngine:
         self._shrinks += 1
         log.warning("%s; from here on at most %d frames at once", error, self._cap)
         self._on_shrink(self._cap)
+
+    def close(self) -> None:
+        """Frees what the engine holds, all that was launched being done. May be called again."""
+        self._engine.close()
+
+    def _infer_in_chunks(self, frames: Image, most_out: int) -> NDArray[np.float32]:
+        results: List[NDArray[np.float32]] = []
+        out: Deque[Pending] = deque()
+        try:
+            for chunk in _chunks(frames, self._cap):
+                if len(out) == most_out:
+                    results.append(out.popleft().wait())
+                out.append(self._launch_chunk(chunk))
+            while out:
+                results.append(out.popleft().wait())
+        except EngineError:
+            # What is out must come back: it may be done again, or the engine exchanged or closed.
+            for pending in out:
+                with contextlib.suppress(EngineError):
+                    pending.wait()
+            raise
+        return results[0] if len(results) == 1 else np.concatenate(results)
+
+    def _launch_chunk(self, frames: Image) -> Pending:
+        return _Counted(self._engine.launch(frames), len(frames))
 
 
 class _Counted:
@@ -182,10 +161,11 @@ class _Attempt:
             return self._pending.wait()
         except EngineOutOfMemory as error:
             self._engine.shrink(len(self._frames), error)
-            return self._engine.infer(self._frames)
+            # All others may be out, and whoever waits for this batch waits for them afterwards.
+            return self._engine.infer_beside(self._frames, self._engine.in_flight - 1)
 
 
-class _Turn:
+class _Deferred:
     """A batch of several chunks, done when it is waited for; then the next has its turn."""
 
     def __init__(self, engine: ChunkedEngine, frames: Image, end_turn: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.config.schema import Memory, Precision
-from edge.errors import CudaError, EngineError
+from edge.errors import CudaError, EngineError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.cuda import Context
 from edge.inference.engine import Pending
@@ -112,6 +112,7 @@ class DeviceEngine:
             precision=self._precision.value,
             max_batch=self._program.max_batch,
             memory=self._memory,
+            is_static=self._program.is_static,
         )
 
     @property
@@ -144,7 +145,7 @@ class DeviceEngine:
             if self._owned is None:
                 raise EngineError("the engine is closed")
             with self._context.current():
-                return _Launched(self._context, self._loop.launch(frames))
+                return InContext(self._context, self._loop.launch(frames))
 
     def infer(self, frames: Image) -> NDArray[np.float32]:
         """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
@@ -184,14 +185,15 @@ class DeviceEngine:
                 )
 
 
-class _Launched:
-    """A batch of the loop, collected wherever the context is made current."""
+class InContext:
+    """A batch of the loop that may be waited for where the context is not current."""
 
     def __init__(self, context: Context, launched: Launched) -> None:
         self._context = context
         self._launched = launched
 
     def wait(self) -> NDArray[np.float32]:
+        """Its detections, once: float32 [n, K, 6]; raises EngineError."""
         with self._context.current():
             return self._launched.wait()
 
@@ -205,29 +207,46 @@ def _best_loop(
         has_graphs=options.has_graphs and program.can_be_recorded,
         sampled=options.sampled,
     )
-    memories = memories_to_try(options.memory, is_integrated=context.is_integrated)
-    with ExitStack() as made:
-        loops = {
-            memory: made.enter_context(closing(OverlapLoop(context, program, loop_options)))
-            for memory, loop_options in (
-                (memory, replace(common, is_mapped=memory is Memory.MAPPED)) for memory in memories
-            )
-        }
-        took_ms = _in_turn(loops, program)
-        memory = min(memories, key=lambda memory: took_ms[memory])
-        log.info(
-            "a batch takes %s",
-            ", ".join(f"{ms:.2f} ms with {one.value} frames" for one, ms in took_ms.items()),
-        )
-    return memory, OverlapLoop(
-        context,
-        program,
-        replace(
-            common,
-            is_mapped=memory is Memory.MAPPED,
-            in_flight=batches_in_flight(took_ms[memory], is_high_priority=options.is_high_priority),
-        ),
+    took_ms = _measured(context, program, common, options.memory)
+    memory = min(took_ms, key=lambda memory: took_ms[memory])
+    log.info(
+        "a batch takes %s",
+        ", ".join(f"{ms:.2f} ms with {one.value} frames" for one, ms in took_ms.items()),
     )
+    in_flight = batches_in_flight(took_ms[memory], is_high_priority=options.is_high_priority)
+    return memory, _loop(context, program, replace(common, in_flight=in_flight), memory)
+
+
+def _measured(
+    context: Context, program: LoadedProgram, common: LoopOptions, asked_for: Memory
+) -> Dict[Memory, float]:
+    """Milliseconds of a full batch by each way that may be the fastest; the first has to fit.
+
+    They take turns, so all of them are there at once: what is too much is not measured.
+    """
+    memories = memories_to_try(asked_for, is_integrated=context.is_integrated)
+
+    def beside_each_other(memories: Sequence[Memory]) -> Dict[Memory, float]:
+        with ExitStack() as made:
+            loops = {
+                memory: made.enter_context(closing(_loop(context, program, common, memory)))
+                for memory in memories
+            }
+            return _in_turn(loops, program)
+
+    try:
+        return beside_each_other(memories)
+    except EngineOutOfMemory as error:
+        if len(memories) == 1:
+            raise
+        log.info("frames go by %s, for another way has no room: %s", memories[0].value, error)
+        return beside_each_other(memories[:1])
+
+
+def _loop(
+    context: Context, program: LoadedProgram, options: LoopOptions, memory: Memory
+) -> OverlapLoop:
+    return OverlapLoop(context, program, replace(options, is_mapped=memory is Memory.MAPPED))
 
 
 def batches_in_flight(batch_ms: float, *, is_high_priority: bool) -> int:

@@ -131,10 +131,10 @@ class Lanes:
         return sum(pipeline.in_flight for pipeline in self._pipelines)
 
     @property
-    def oldest_ns(self) -> Optional[int]:
-        """When the oldest batch that is in flight was closed; None while there is none."""
-        oldest_ns = (pipeline.oldest_ns for pipeline in self._pipelines)
-        return min((ns for ns in oldest_ns if ns is not None), default=None)
+    def silent_since_ns(self) -> Optional[int]:
+        """Since when an engine has been at its oldest batch; None while neither has one."""
+        since_ns = (pipeline.silent_since_ns for pipeline in self._pipelines)
+        return min((ns for ns in since_ns if ns is not None), default=None)
 
     @property
     def busy_ns(self) -> int:

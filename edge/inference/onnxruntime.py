@@ -45,7 +45,7 @@ class OnnxRuntimeEngine(Synchronous):
         self._ort = import_onnxruntime()
         self._errors = errors_of(self._ort)
         self._graph = graph
-        self._max_batch = _max_batch(graph.fixed_batch)
+        self._max_batch = graph.fixed_batch or _MAX_BATCH
         self._session: Optional[Any] = self._open(_threads(config))
         self._warm_up(min(self._max_batch, config.max_batch or self._max_batch))
 
@@ -58,6 +58,7 @@ class OnnxRuntimeEngine(Synchronous):
             device="cpu",
             precision=self._graph.precision.value,
             max_batch=self._max_batch,
+            is_static=self._graph.fixed_batch is not None,
         )
 
     @property
@@ -78,12 +79,11 @@ class OnnxRuntimeEngine(Synchronous):
         self._session = None
 
     def _infer(self, frames: Image) -> NDArray[np.float32]:
-        fixed = self._graph.fixed_batch
-        if fixed is None or fixed == len(frames):
-            return self._run(frames)
-        starts = range(0, len(frames), fixed)
-        chunks = [self._run_padded(frames[start : start + fixed], fixed) for start in starts]
-        return np.concatenate(chunks)
+        count, fixed = len(frames), self._graph.fixed_batch or len(frames)
+        if count < fixed:
+            blank = np.zeros((fixed - count, *frames.shape[1:]), np.uint8)
+            frames = np.concatenate([frames, blank])
+        return self._run(frames)[:count]
 
     def _check(self, frames: Image) -> None:
         width, height = self.input_wh
@@ -91,13 +91,6 @@ class OnnxRuntimeEngine(Synchronous):
             raise ValueError(
                 f"expected frames (1..{self._max_batch}, {height}, {width}, 3), got {frames.shape}"
             )
-
-    def _run_padded(self, frames: Image, size: int) -> NDArray[np.float32]:
-        count = len(frames)
-        if count < size:
-            blank = np.zeros((size - count, *frames.shape[1:]), np.uint8)
-            frames = np.concatenate([frames, blank])
-        return self._run(frames)[:count]
 
     def _run(self, frames: Image) -> NDArray[np.float32]:
         if self._session is None:
@@ -117,7 +110,7 @@ class OnnxRuntimeEngine(Synchronous):
     def _warm_up(self, largest: int) -> None:
         """Runs blank frames, so that the first real one neither waits nor finds a fault."""
         self._try(1)
-        while largest > 1:
+        while largest > 1 and self._graph.fixed_batch is None:
             try:
                 self._try(largest)
                 return
@@ -144,11 +137,6 @@ class OnnxRuntimeEngine(Synchronous):
 
     def _load_error(self, what: str, error: BaseException) -> Exception:
         return load_error(self._ort, self._graph.name, what, error)
-
-
-def _max_batch(fixed_batch: Optional[int]) -> int:
-    fixed = fixed_batch or 1
-    return max(fixed, _MAX_BATCH // fixed * fixed)
 
 
 def runtime_version() -> str:

@@ -12,7 +12,8 @@ from edge.inference.cuda import Context, PinnedArray
 
 
 class PinnedRows:
-    """Allocates frames' memory that goes up while Python goes on; it ends with `close`."""
+    """Allocates frames' memory that goes up while Python goes on; it ends with `release` or
+    `close`."""
 
     def __init__(self, context: Context, memory: Memory) -> None:
         self._context = context
@@ -27,6 +28,13 @@ class PinnedRows:
         rows: Image = array.array
         rows[...] = PAD_GREY
         return rows
+
+    def release(self, rows: Image) -> None:
+        """Frees what `allocate` gave, once nobody reads or writes it any more."""
+        (array,) = (array for array in self._arrays if array.array is rows)
+        self._arrays.remove(array)
+        with self._context.current():
+            array.close()
 
     def close(self) -> None:
         """Frees them all; may be called again."""

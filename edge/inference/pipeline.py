@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from queue import SimpleQueue
-from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Tuple
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Protocol, Tuple
 
 from edge.clock import NS_PER_S, Clock
 from edge.inference.engine import Launcher, Pending
@@ -86,6 +87,8 @@ class Pipeline:
             self._berths.put(True)
         self._launched: SimpleQueue[Optional[_Launched]] = SimpleQueue()
         self._results: SimpleQueue[Optional[BatchResult]] = SimpleQueue()
+        # When the engine took what it has not done yet, the oldest first; and was last done.
+        self._taken_ns: Deque[int] = deque()
         self._done_ns = 0
         self._threads: Tuple[SupervisedThread, ...] = ()
 
@@ -154,10 +157,10 @@ class Pipeline:
             return len(self._in_flight)
 
     @property
-    def oldest_ns(self) -> Optional[int]:
-        """When the oldest batch that is in flight was closed; None while there is none."""
+    def silent_since_ns(self) -> Optional[int]:
+        """Since when the engine has been at its oldest batch; None while it has none."""
         with self._lock:
-            return min((batch.closed_ns for batch in self._in_flight), default=None)
+            return max(self._taken_ns[0], self._done_ns) if self._taken_ns else None
 
     @property
     def busy_ns(self) -> int:
@@ -215,10 +218,15 @@ class Pipeline:
                 if fresh is None:
                     self._berths.put(True)
                 else:
-                    self._forward(_Launched(fresh, self._engine.launch(fresh.frames), started_ns))
+                    self._forward(self._launch(fresh, started_ns))
         finally:
             self._close()
             (self._results if self._is_synchronous else self._launched).put(None)
+
+    def _launch(self, batch: Batch, now_ns: int) -> _Launched:
+        with self._lock:
+            self._taken_ns.append(now_ns)
+        return _Launched(batch, self._engine.launch(batch.frames), now_ns)
 
     def _forward(self, launched: _Launched) -> None:
         if self._is_synchronous:
@@ -261,6 +269,7 @@ class Pipeline:
             busy_ns = done_ns - max(launched.started_ns, self._done_ns)
             self._busy_ns += busy_ns
             self._done_ns = done_ns
+            self._taken_ns.popleft()
         return BatchResult(launched.batch, detections, launched.started_ns, done_ns, busy_ns)
 
     def _hand_on_all(self, hand_on: OnBatchResult) -> None:

@@ -14,13 +14,17 @@ from edge.inference.engine import Pending
 
 
 class EngineSeat:
-    """Launches on the engine that is seated: every batch on one of them, none on two."""
+    """Launches on the engine that is seated: every batch on one of them, none on two.
+
+    From `close` on no other is seated.
+    """
 
     def __init__(self, engine: ChunkedEngine) -> None:
         self._engine = engine
         self._changed = threading.Condition()
         self._out = 0
         self._is_exchanging = False
+        self._is_closed = False
 
     @property
     def engine(self) -> ChunkedEngine:
@@ -47,14 +51,26 @@ class EngineSeat:
         return _Seated(pending, self._came_back)
 
     def exchange(self, engine: ChunkedEngine) -> ChunkedEngine:
-        """Seats another engine once all that was launched is done; the one before, to be closed."""
+        """Seats another engine once all that was launched is done; gives the one to be closed.
+
+        That is the one before, or the other itself where the seat was closed meanwhile.
+        """
         with self._changed:
             self._is_exchanging = True
-            self._changed.wait_for(lambda: self._out == 0)
-            before, self._engine = self._engine, engine
+            self._changed.wait_for(lambda: self._out == 0 or self._is_closed)
             self._is_exchanging = False
             self._changed.notify_all()
-        return before
+            if self._is_closed:
+                return engine
+            before, self._engine = self._engine, engine
+            return before
+
+    def close(self) -> None:
+        """Closes the engine that is seated, all that was launched being done; may be repeated."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+        self._engine.close()
 
     def _came_back(self) -> None:
         with self._changed:

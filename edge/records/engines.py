@@ -120,7 +120,8 @@ class EngineStatus:
 class EngineInfo:
     """What serves: backend and version, precision, device, and the largest batch of one call.
 
-    `memory` says how a GPU gets its frames, None on a CPU.
+    `memory` says how a GPU gets its frames, None on a CPU; where it `is_static`, fewer frames cost
+    as much as the batch it was made for.
     """
 
     backend: str
@@ -129,6 +130,7 @@ class EngineInfo:
     precision: str
     max_batch: int
     memory: Optional[Memory] = None
+    is_static: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from edge.bench.trial import (
 from edge.building.graph import deploy
 from edge.clock import NS_PER_MS
 from edge.config.schema import Config
-from edge.errors import EngineError
+from edge.errors import EngineError, EngineHangs
 from edge.geometry import Image
 from edge.inference.onnxruntime import OnnxRuntimeEngine
 from edge.line import Detector
@@ -115,6 +115,26 @@ def test_an_engine_that_dies_ends_it_with_its_error(tmp_path: Path) -> None:
     trial = trial_of(with_cameras(config_of(tmp_path), 2, 30.0), Dying)
     with pytest.raises(EngineError, match="fell off the bus"):
         run(trial, 3600.0)
+
+
+def test_a_device_that_hangs_ends_it_and_is_not_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+    closed: List[int] = []
+
+    class Hanging(OnnxRuntimeEngine):
+        def infer(self, frames: Image) -> NDArray[np.float32]:
+            if frames.any():
+                may_end.wait()
+            return super().infer(frames)
+
+    monkeypatch.setattr(Hanging, "close", lambda self: closed.append(1))
+    config = with_cameras(config_of(tmp_path, engine={"stall_s": 1}), 1, 30.0)
+    with pytest.raises(EngineHangs, match=r"engine\.stall_s is 1"):
+        run(trial_of(config, Hanging), 3600.0)
+    assert closed == []
+    may_end.set()
 
 
 def result_at(*moments_ms: float) -> FrameResult:

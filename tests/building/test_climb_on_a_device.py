@@ -37,6 +37,8 @@ class Device:
         self.every = 64
         self.stage_times: List[StageTimes] = []
         self.slots: List[Tuple[int, ...]] = []
+        self.rows: List[Image] = []  # that are allocated
+        self.most_rows = 0
         self.spans_ns: List[int] = []
 
     def launch(self, frames: Image) -> Pending:
@@ -63,7 +65,13 @@ class Device:
 
     def allocate(self, shape: Tuple[int, int, int, int]) -> Image:
         self.slots.append(shape)
-        return np.zeros(shape, np.uint8)
+        self.rows.append(np.zeros(shape, np.uint8))
+        self.most_rows = max(self.most_rows, sum(map(len, self.rows)))
+        return self.rows[-1]
+
+    def release(self, rows: Image) -> None:
+        (place,) = (place for place, one in enumerate(self.rows) if one is rows)
+        del self.rows[place]
 
     # --- gauges
 
@@ -85,7 +93,7 @@ class Device:
 
 
 def climb(device: Device, *, seconds: float = 0.0, has_load: bool) -> Tuple[Dict[int, Rung], End]:
-    rig = Rig(device, 64, device, device.allocate, device if has_load else None)
+    rig = Rig(device, 64, device, device, device if has_load else None)
     found = list(Climb(rig, seconds, lambda: False).findings())
     (end,) = [finding for finding in found if isinstance(finding, End)]
     return {rung.batch: rung for rung in found if isinstance(rung, Rung)}, end
@@ -110,6 +118,8 @@ def test_frames_lie_where_the_engine_reads_them_best() -> None:
     device = Device()
     climb(device, has_load=False)
     assert device.slots == [(batch, 16, 32, 3) for batch in LADDER]
+    # Pinned memory is kept from the rest of the machine: none but the largest batch's at a time.
+    assert (device.most_rows, device.rows) == (LADDER[-1], [])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_the_load_is_read_once_it_has_lasted(power_w: float, has_energy: bool) -
 
 def test_memory_that_runs_out_while_the_load_is_read_takes_the_size_back() -> None:
     device = Device()
-    rig = Rig(device, 64, device, device.allocate, device)
+    rig = Rig(device, 64, device, device, device)
     sizes: Tuple[int, ...] = ()
     laps = 0
     for finding in Climb(rig, 0.0, lambda: False).findings():

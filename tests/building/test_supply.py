@@ -12,17 +12,26 @@ import pytest
 from edge.building.batch_limit import LimitFile, LimitKey
 from edge.building.engine_store import Hit, Miss
 from edge.building.gate_report import Agreement, GateReport, Verdict
+from edge.building.loader import Loader
 from edge.building.supply import EngineSupply, Supplied
 from edge.building.worker import Task
 from edge.clock import ManualClock
 from edge.config.schema import Precision
-from edge.errors import BuildError, CudaError, EdgeError, EngineError, EngineOutOfMemory
+from edge.errors import (
+    BuildError,
+    CudaError,
+    EdgeError,
+    EngineError,
+    EngineHangs,
+    EngineOutOfMemory,
+)
 from edge.records import BuildProgress, EngineState, EngineStatus, OnProgress
 from tests.building.test_fingerprint import BACKEND, GRAPH
 
 FP32, FP16, INT8 = Precision.FP32, Precision.FP16, Precision.INT8
 Found = Union[Hit, Miss]
 Made = Mapping[Tuple[Task, Precision], Union[Dict[Precision, Hit], EdgeError, None]]
+LOAD_LIMIT_S = 1.0
 LIMIT = LimitKey(graph=GRAPH, backend=BACKEND, wanted=FP16, max_batch=8)
 
 
@@ -129,6 +138,7 @@ def supply(
         wanted,
         told.append,
         clock or ManualClock(),
+        Loader(threading.Event(), LOAD_LIMIT_S),
         limits,
     )
     return made, told
@@ -151,6 +161,7 @@ def course(workshop: Workshop, wanted: Precision) -> Tuple[List[Precision], Engi
 FLOAT, JUDGE, QUANTIZE = Task.MAKE_FLOAT, Task.JUDGE_FLOAT, Task.MAKE_INT8
 GOOD16 = {FP16: engine(FP16, Verdict.PASS), FP32: engine(FP32)}
 BAD16 = {FP16: engine(FP16, Verdict.FAIL), FP32: engine(FP32)}
+MAKES16 = {(FLOAT, FP16): {FP16: engine(FP16)}}
 
 
 def test_the_first_start_serves_fp16_first_then_int8() -> None:
@@ -339,10 +350,74 @@ def test_an_engine_that_vanishes_after_its_build_is_said() -> None:
         made.first()
 
 
+# --- a device that hangs --------------------------------------------------------------------------
+
+HANGS = EngineHangs("no engine within 600 s")
+
+
+@pytest.mark.parametrize(
+    ("hanging", "serves"),
+    [([INT8], FP16), ([INT8, FP16], FP32), ([INT8, FP16, FP32], None)],
+    ids=["int8", "int8 and fp16", "all"],
+)
+def test_an_engine_that_hangs_is_passed_over_for_another_that_is_kept(
+    hanging: List[Precision], serves: Optional[Precision]
+) -> None:
+    workshop = Workshop({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+    workshop.refuses = dict.fromkeys(hanging, HANGS)
+    made, told = supply(workshop, INT8)
+    if serves is None:
+        with pytest.raises(EngineHangs, match="within 600 s"):
+            made.open_first(threading.Event())
+    else:
+        found = made.open_first(threading.Event())
+        assert found is not None
+        assert found[0] is serves
+    assert workshop.tasks == []  # nothing is built on such a device
+    assert told[-1].cache[INT8] == "cannot be loaded: no engine within 600 s"
+
+
+def test_a_new_engine_that_hangs_is_the_callers() -> None:
+    workshop = Workshop({}, MAKES16)
+    workshop.refuses[FP16] = HANGS
+    with pytest.raises(EngineHangs):
+        opened(workshop)
+    assert workshop.tasks == [(FLOAT, FP16)]
+
+
+def test_an_improvement_that_hangs_leaves_what_serves() -> None:
+    workshop = Workshop({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+    workshop.refuses[INT8] = HANGS
+    made, told = supply(workshop, INT8)
+    assert made.load_better(Supplied(INT8, b"int8")) is None
+    assert told[-1].message == "the int8 engine cannot serve: no engine within 600 s"
+
+
+def test_what_hangs_keeps_its_memory_and_that_halves_nothing(tmp_path: Path) -> None:
+    may_end = threading.Event()
+
+    class Hanging(Workshop):
+        def load(self, data: bytes, precision: Precision) -> Any:
+            if precision is INT8:
+                assert may_end.wait(30)
+                return Closing()
+            raise EngineOutOfMemory("no room beside it")
+
+    workshop = Hanging({INT8: engine(INT8, Verdict.PASS), **GOOD16}, {})
+    made, _ = supply(workshop, INT8, limits=LimitFile(tmp_path, LIMIT))
+    with pytest.raises(EngineOutOfMemory, match=r"^no room beside it$"):
+        made.open_first(threading.Event())
+    assert not made.close()  # the device is in use
+    may_end.set()
+    assert list(tmp_path.iterdir()) == []
+
+
+class Closing:
+    def close(self) -> None:
+        """Nothing."""
+
+
 # --- out of memory --------------------------------------------------------------------------------
-
-
-MAKES16 = {(FLOAT, FP16): {FP16: engine(FP16)}}
 
 
 @pytest.mark.parametrize(("fits", "max_batch"), [(8, 8), (7, 4), (4, 4), (3, 2), (1, 1)])

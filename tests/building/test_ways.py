@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, Tuple
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge.building import laps
 from edge.building.ways import Lap, Ways
 from edge.config.schema import Memory, Precision
-from edge.errors import EngineError, EngineOutOfMemory
+from edge.errors import EngineError, EngineHangs, EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.device import DeviceEngine, DeviceOptions
 from edge.inference.engine import Pending, Synchronous
@@ -163,6 +165,25 @@ def test_out_of_memory_on_the_way_is_not_passed_over() -> None:
         ways.as_daemon(frames_of(2, 1), 0)
 
 
+@pytest.mark.parametrize("launches", [1, 100], ids=["its last batch", "one of many"])
+def test_a_device_that_hangs_ends_the_lap(launches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end = threading.Event()
+    monkeypatch.setattr(laps, "_PATIENCE_S", 1)
+    engine = Gated(lambda waited: assert_true(may_end.wait(30)))
+    with pytest.raises(EngineHangs, match="no result for 1 s: the device hangs"):
+        laps.overlapped(
+            engine,
+            lambda number: frames_of(1, 1),
+            laps.exactly(launches),
+            time.perf_counter_ns,
+        )
+    may_end.set()
+
+
+def assert_true(fact: bool) -> None:
+    assert fact
+
+
 class Processor(Synchronous):
     input_wh = (4, 3)
     info = EngineInfo("host", "1", "cpu", "fp32", 4)
@@ -179,8 +200,8 @@ def test_a_processor_has_one_way() -> None:
     ticks = iter(range(0, 10_000, 5))
     ways = Ways(Processor(), 4, lambda: next(ticks), lambda: False)
     assert not ways.has_device
-    # The end is set at 0, so at 20; each batch takes 5 between two looks at it.
-    assert ways.as_daemon(frames_of(6, 1), 20) == Lap([5, 5], 5.0)
+    # The end is set at 0, so at 30; each batch is begun, launched and done between two looks at it.
+    assert ways.as_daemon(frames_of(6, 1), 30) == Lap([10, 10], 10.0)
     assert ways.beside(frames_of(6, 1), 20) is None
 
 

@@ -217,6 +217,24 @@ def test_a_priority_engine_without_room_is_neither_halved_nor_remembered(plant: 
     assert not (plant.folder / "state/engines" / FILE_NAME).exists()
 
 
+def test_a_dla_that_has_no_room_is_given_an_engine_of_a_smaller_fixed_batch(plant: Plant) -> None:
+    plant.host.free_bytes = 4 * ROW_BYTES
+    with plant.start(dla_core=0) as supply:
+        assert largest(supply) == 4
+    assert [(batch, core) for batch, core, _ in plant.built] == [(8, 0), (4, 0)]
+
+
+def test_memory_that_is_released_is_free_before_the_supply_ends(plant: Plant) -> None:
+    with plant.start() as supply:
+        opened(supply).close()
+        kept, released = (supply.allocate((rows, HEIGHT, WIDTH, 3)) for rows in (2, 3))
+        supply.release(released)
+        assert len(plant.host.memory) == 1
+        assert kept.shape[0] == 2
+        with pytest.raises(ValueError, match="unpack"):
+            supply.release(released)
+
+
 def test_after_halving_the_slots_memory_still_ends_with_the_supply(plant: Plant) -> None:
     plant.host.free_bytes = 4 * ROW_BYTES
     with plant.start() as supply:

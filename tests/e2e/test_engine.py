@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -170,3 +171,24 @@ def test_a_build_that_is_killed_or_stopped_spoils_nothing(
     assert precisions(subscriber, first) == ["fp32"]
     assert not list((tmp_path / "state").rglob("*.engine"))
     assert validate(subscriber.messages) > 20
+
+
+def test_a_process_that_was_stopped_for_a_while_does_not_blame_the_device(
+    tmp_path: Path, broker: Broker, subscribe: Subscribe, edge: StartEdge
+) -> None:
+    # More frames than the engine takes: there is always a batch in it.
+    cameras = [
+        {"name": name, "uri": f"synthetic://{seed}?size=320x240", "fps": 60}
+        for seed, name in enumerate(("table", "belt"))
+    ]
+    engine = {"backend": "onnxruntime", "threads": 1, "stall_s": 5}
+    config = write_config(tmp_path, broker, cameras, engine=engine)
+    subscriber = subscribe("edge/#")
+    daemon = edge("run", "-c", config)
+    await_frames(subscriber, "fp32", 5)
+    daemon.signal(signal.SIGSTOP)
+    time.sleep(8.0)
+    daemon.signal(signal.SIGCONT)
+    await_frames(subscriber, "fp32", 20)
+    end(daemon)
+    assert "hangs" not in daemon.stderr

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from typing import List, Optional, Tuple
+import dataclasses
+import threading
+from typing import List
 
 import numpy as np
 import pytest
@@ -8,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.errors import EngineError, EngineOutOfMemory
+from edge.errors import CudaError, EngineError, EngineOutOfMemory
 from edge.geometry import Image
-from edge.inference.chunks import ChunkedEngine, affordable_rows, batch_cap
-from edge.inference.engine import Synchronous
+from edge.inference.chunks import ChunkedEngine
+from edge.inference.engine import Pending, Synchronous
 from edge.records import EngineInfo
 
 
@@ -107,47 +109,6 @@ def test_an_engine_that_forgets_frames_is_an_error() -> None:
         ChunkedEngine(Forgetful(64), 8, lambda _: None).infer(numbered(4))
 
 
-@pytest.mark.parametrize(
-    ("free_bytes", "row_bytes", "expected"),
-    [
-        pytest.param(4000, 0, None, id="unknown"),
-        pytest.param(4000, 100, 10, id="a quarter of what is free"),
-        pytest.param(3999, 100, 9, id="whole rows"),
-        pytest.param(0, 100, 1, id="one at least"),
-    ],
-)
-def test_a_quarter_of_the_free_memory_is_affordable(
-    free_bytes: int, row_bytes: int, expected: Optional[int]
-) -> None:
-    assert affordable_rows(free_bytes, row_bytes) == expected
-
-
-@pytest.mark.parametrize(
-    ("affordable", "expected"), [(9, (8, "Xavier NX")), (7, (7, "free memory"))]
-)
-def test_memory_limits_the_cap_like_the_rest(affordable: int, expected: Tuple[int, str]) -> None:
-    assert batch_cap(32, None, "Jetson Xavier NX", affordable) == expected
-
-
-@pytest.mark.parametrize(
-    ("engine_max", "configured", "module", "expected"),
-    [
-        pytest.param(8, None, None, (8, "the engine"), id="the engine alone"),
-        pytest.param(32, 4, None, (4, "engine.max_batch"), id="the config, lower"),
-        pytest.param(4, 16, None, (4, "the engine"), id="the config cannot raise it"),
-        pytest.param(
-            32, None, "NVIDIA Jetson Xavier NX Developer Kit", (8, "Xavier NX"), id="the module"
-        ),
-        pytest.param(32, None, "NVIDIA Jetson AGX Orin", (32, "the engine"), id="another module"),
-        pytest.param(32, 2, "Jetson Xavier NX", (2, "engine.max_batch"), id="lowest of all"),
-    ],
-)
-def test_the_lowest_limit_is_the_cap(
-    engine_max: int, configured: Optional[int], module: Optional[str], expected: Tuple[int, str]
-) -> None:
-    assert batch_cap(engine_max, configured, module) == expected
-
-
 def test_it_says_what_the_engine_is_and_closes_it() -> None:
     engine = SmallEngine(2)
     chunked = ChunkedEngine(engine, 8, lambda _: None)
@@ -157,3 +118,95 @@ def test_it_says_what_the_engine_is_and_closes_it() -> None:
     assert chunked.info.max_batch == 2
     chunked.close()
     assert engine.sizes == []
+
+
+# --- engines that take no fewer -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 4, 8], ids=["one frame", "half", "as many as it is made for"])
+def test_a_static_engine_gains_nothing_from_fewer_frames_and_says_so(count: int) -> None:
+    engine = SmallEngine(0)
+    engine.info = dataclasses.replace(engine.info, max_batch=8, is_static=True)
+    told: List[int] = []
+    chunked = ChunkedEngine(engine, 8, told.append)
+    with pytest.raises(EngineOutOfMemory, match=r"no room for \d frames; .* engine\.max_batch"):
+        chunked.infer(numbered(count))
+    assert (told, chunked.cap, chunked.shrinks) == ([], 8, 0)
+
+
+# --- chunks that are out when one fails -----------------------------------------------------------
+
+
+class Overlapping(SmallEngine):
+    """Works on two chunks at once; the n-th wait fails, and it says what was waited for."""
+
+    in_flight = 2
+
+    def __init__(self, fails_at: int, error: EngineError) -> None:
+        super().__init__(64)
+        self.fails_at = fails_at
+        self.error = error
+        self.launched = self.waited = 0
+
+    def launch(self, frames: Image) -> Pending:
+        self.launched += 1
+        return Waiting(self, frames)
+
+
+class Waiting:
+    def __init__(self, engine: Overlapping, frames: Image) -> None:
+        self._engine = engine
+        self._frames = frames
+
+    def wait(self) -> NDArray[np.float32]:
+        self._engine.waited += 1
+        if self._engine.waited >= self._engine.fails_at:
+            raise self._engine.error
+        return self._engine.infer(self._frames)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 4])
+def test_no_chunk_is_left_out_when_one_fails(fails_at: int) -> None:
+    engine = Overlapping(fails_at, CudaError("CUDA_ERROR_ILLEGAL_ADDRESS", "cuEventSynchronize"))
+    with pytest.raises(CudaError):
+        ChunkedEngine(engine, 2, lambda _: None).infer(numbered(8))
+    assert engine.waited == engine.launched
+
+
+# --- a batch that is done again while another is out ----------------------------------------------
+
+
+class Berths(SmallEngine):
+    """Has room for two batches; the first that is waited for finds no memory."""
+
+    in_flight = 2
+
+    def __init__(self) -> None:
+        super().__init__(64)
+        self.room = threading.Semaphore(self.in_flight)
+        self.waits = 0
+
+    def launch(self, frames: Image) -> Pending:
+        assert self.room.acquire(timeout=5), "this thread would have to wait for itself"
+        return InBerth(self, frames)
+
+
+class InBerth:
+    def __init__(self, engine: Berths, frames: Image) -> None:
+        self._engine = engine
+        self._frames = frames
+
+    def wait(self) -> NDArray[np.float32]:
+        self._engine.room.release()
+        self._engine.waits += 1
+        if self._engine.waits == 1:
+            raise EngineOutOfMemory("no room for its scratch")
+        return self._engine.infer(self._frames)
+
+
+def test_a_batch_that_is_done_again_needs_no_room_but_its_own() -> None:
+    chunked = ChunkedEngine(Berths(), 4, lambda _: None)
+    first, second = chunked.launch(numbered(4)), chunked.launch(numbered(3))
+    assert first.wait()[:, 0, 0].tolist() == [0, 1, 2, 3]
+    assert second.wait()[:, 0, 0].tolist() == [0, 1, 2]
+    assert chunked.cap == 2

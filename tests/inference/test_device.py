@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 from edge.config.schema import Memory, Precision
-from edge.errors import CudaError, EngineError
+from edge.errors import CudaError, EngineError, EngineOutOfMemory
+from edge.geometry import Image
 from edge.inference import device
+from edge.inference.cuda import Context
 from edge.inference.device import DeviceEngine, DeviceOptions
-from edge.inference.overlap import IN_FLIGHT, IN_FLIGHT_WHERE_QUICK, OverlapLoop
+from edge.inference.overlap import (
+    IN_FLIGHT,
+    IN_FLIGHT_WHERE_QUICK,
+    Launched,
+    LoopOptions,
+    OverlapLoop,
+)
+from edge.inference.program import Program
 from tests.inference.host_cuda import HostCuda
 from tests.inference.test_overlap import Sums, frames_of, sums
 
@@ -91,6 +100,32 @@ def test_both_memories_are_measured_where_both_may_be() -> None:
     with engine_of(DeviceOptions(has_graphs=False)) as (engine, _, program):
         assert engine.info.memory in (Memory.COPY, Memory.MAPPED)
         assert len(program.rows) > 2 * 5 * 4
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["no room for it", "no room for its batch"])
+def test_a_way_without_room_beside_the_first_is_not_measured(
+    is_made: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cramped(OverlapLoop):
+        def __init__(self, context: Context, program: Program, options: LoopOptions) -> None:
+            if options.is_mapped and not is_made:
+                raise EngineOutOfMemory("no room for a second loop")
+            super().__init__(context, program, options)
+            self._has_room = not options.is_mapped
+
+        def launch(self, frames: Image) -> Launched:
+            if not self._has_room:
+                raise EngineOutOfMemory("no room for a second batch")
+            return super().launch(frames)
+
+    monkeypatch.setattr(device, "OverlapLoop", Cramped)
+    with engine_of(DeviceOptions(Memory.AUTO)) as (engine, _, _):
+        assert engine.info.memory is Memory.COPY
+        np.testing.assert_array_equal(engine.infer(frames_of(2, 1)), sums(frames_of(2, 1)))
+    host = HostCuda()
+    asked_for = DeviceOptions(Memory.MAPPED)  # is not exchanged for another
+    with host.context() as context, pytest.raises(EngineOutOfMemory):
+        DeviceEngine(lambda: Sums(host), Precision.FP32, context, asked_for)
 
 
 def test_a_fault_while_measuring_frees_everything() -> None:

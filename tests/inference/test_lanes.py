@@ -120,7 +120,7 @@ def test_without_an_engine_of_its_own_the_priority_lane_uses_the_shared_one(benc
     bench.submit(SHARED, 2)
     bench.submit(PRIORITY, 10)
     assert not lanes.can_take()
-    assert (lanes.in_flight, lanes.oldest_ns) == (4, 0)
+    assert lanes.in_flight == 4
     bench.shared_permits.free()
     assert lanes.stop(HANG_S)
     assert bench.told == [0, 1, 10, 2]  # what has not begun yet is overtaken
@@ -141,7 +141,7 @@ def test_a_priority_result_does_not_wait_for_shared_batches_that_are_out(bench: 
     bench.wait_until_told(10, 11)
     assert bench.shared.launched == [0, 1]
     assert lanes.busy_ns == 0  # the shared engine's alone
-    assert (lanes.in_flight, lanes.oldest_ns) == (3, 0)
+    assert lanes.in_flight == 3
     assert not lanes.can_take()
     bench.shared_permits.free()
     assert lanes.stop(HANG_S)
@@ -165,7 +165,7 @@ def test_priority_batches_leave_the_depth_of_the_shared_lane_alone(bench: Bench)
     bench.priority_permits.free()
     bench.shared_permits.free()
     assert lanes.stop(HANG_S)
-    assert (lanes.in_flight, lanes.abandoned, lanes.oldest_ns) == (0, (), None)
+    assert (lanes.in_flight, lanes.abandoned, lanes.silent_since_ns) == (0, (), None)
 
 
 def test_the_lane_can_be_opened_before_the_start(bench: Bench) -> None:
@@ -440,18 +440,25 @@ def test_nothing_has_ended_while_one_engine_hangs(bench: Bench, lane: Lane) -> N
     bench.open()
     permits = {SHARED: bench.shared_permits, PRIORITY: bench.priority_permits}[lane]
     permits.hold()
+    before_ns = time.monotonic_ns()
     bench.submit(SHARED, 0)
     bench.submit(PRIORITY, 10)
     kept, told = (0, 10) if lane is SHARED else (10, 0)
     bench.wait_until_told(told)
-    assert lanes.oldest_ns == kept
+    {SHARED: bench.shared, PRIORITY: bench.priority}[lane].wait_for([kept])
+    since_ns = lanes.silent_since_ns
+    assert since_ns is not None
+    assert before_ns <= since_ns <= time.monotonic_ns()
+    bench.submit(SHARED if lane is PRIORITY else PRIORITY, 20)
+    bench.wait_until_told(told, 20)
+    assert lanes.silent_since_ns == since_ns  # the other engine's answers are none of its own
     assert not lanes.stop(0.05)
     assert not lanes.has_ended
     assert [batch.batch_id for batch in lanes.abandoned] == [kept]
     permits.free()
     lanes.stop(HANG_S)
     assert lanes.has_ended
-    assert bench.told == [told]
+    assert bench.told == [told, 20]
     assert [batch.batch_id for batch in lanes.abandoned] == [kept]
 
 

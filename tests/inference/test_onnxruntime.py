@@ -53,13 +53,13 @@ def test_detects_what_the_network_does(tmp_path: Path, count: int, threads: Opti
     np.testing.assert_allclose(found, reference_detections(TINY.model(), frames, 50), atol=1e-3)
 
 
-@pytest.mark.parametrize(("batch", "max_batch"), [(1, 8), (3, 6), (8, 8), (11, 11)])
-def test_fixed_batch_takes_any_count(tmp_path: Path, batch: int, max_batch: int) -> None:
+@pytest.mark.parametrize("batch", [1, 3, 8, 11])
+def test_fixed_batch_takes_any_count_up_to_it(tmp_path: Path, batch: int) -> None:
     engine = engine_of(TinyDetector(batch=batch).model(), tmp_path)
-    assert engine.info.max_batch == max_batch
-    frames = random_frames(max_batch, (64, 48))
+    assert engine.info.max_batch == batch
+    frames = random_frames(batch, (64, 48))
     expected = reference_detections(TINY.model(), frames, 50)
-    for count in range(1, max_batch + 1):
+    for count in range(1, batch + 1):
         found = engine.infer(frames[:count])
         np.testing.assert_allclose(found, expected[:count], atol=1e-3)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple, Union
@@ -499,3 +500,50 @@ def test_an_engine_that_fails_is_given_no_batch_that_waited_for_it() -> None:
 
 def small_batch(number: int, lane: Lane = Lane.BATCH) -> Batch:
     return batch_of(number, 1, np.full((1, 2, 2, 3), number, np.uint8), lane)
+
+
+def test_an_engine_is_silent_from_its_last_answer_on_while_it_has_work() -> None:
+    permits = Permits()
+    permits.hold()
+    engine = AsyncEngine(permits)
+    bench = Bench(engine, depth=3)
+    pipeline = bench.start()
+    assert pipeline.silent_since_ns is None
+    for batch_id in range(2):
+        pipeline.submit(batch_of(batch_id))
+    engine.wait_for([0, 10])
+    first_ns = pipeline.silent_since_ns
+    assert first_ns is not None
+    permits.give(1)
+    bench.wait(lambda: len(bench.results) == 1)
+    second_ns = pipeline.silent_since_ns
+    assert second_ns == bench.results[0].done_ns > first_ns
+    permits.free()
+    assert pipeline.stop(HANG_S)
+    assert pipeline.silent_since_ns is None
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["at once", "overlapped"])
+def test_what_only_waits_for_a_slow_consumer_is_no_silence(is_async: bool) -> None:
+    goes_on = threading.Event()
+    engine: Engine = AsyncEngine(Permits()) if is_async else EchoEngine()
+    bench = Bench(engine, depth=2)
+    bench.on_result = lambda result: assert_true(goes_on.wait(HANG_S))
+    pipeline = bench.start()
+    for batch_id in range(3):
+        pipeline.submit(batch_of(batch_id))
+    wait_until(lambda: pipeline.in_flight == 2 and pipeline.silent_since_ns is None)
+    goes_on.set()
+    assert pipeline.stop(HANG_S)
+    assert len(bench.results) == 3
+
+
+def assert_true(fact: bool) -> None:
+    assert fact
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)

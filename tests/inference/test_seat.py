@@ -139,3 +139,32 @@ def test_an_engine_that_fails_can_still_be_exchanged() -> None:
         seat.launch(frames)
     seat.exchange(seated(good))
     assert seat.launch(frames).wait()[0, 0, 0] == 2
+
+
+def test_a_closed_seat_takes_no_other_engine() -> None:
+    seated_one, late = Numbered(1), Numbered(2)
+    seat = EngineSeat(seated(seated_one))
+    seat.close()
+    newcomer = seated(late)
+    assert seat.exchange(newcomer) is newcomer  # to be closed by who brought it
+    assert (seated_one.is_closed, late.is_closed) == (True, False)
+    assert seat.engine is not newcomer
+
+
+def test_an_exchange_that_waits_ends_with_the_seat() -> None:
+    held, late = Numbered(1, permits=0), Numbered(2)
+    seat = EngineSeat(seated(held))
+    worker = Worker(seat, batches=1)
+    assert held.has_begun.wait(HANG_S)
+    given_back: List[ChunkedEngine] = []
+    newcomer = seated(late)
+    exchange = threading.Thread(target=lambda: given_back.append(seat.exchange(newcomer)))
+    exchange.start()
+    wait_in_exchange(exchange)
+    seat.close()
+    exchange.join(HANG_S)
+    assert given_back == [newcomer]
+    for _ in range(3):
+        held.permits.release()
+    held.is_closed = False  # the batch that was out may end
+    worker.stop()
