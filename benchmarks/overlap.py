@@ -124,7 +124,7 @@ class Device:
 
 
 VARIANTS = {
-    "as_served": DEFAULT,
+    "two_in_flight": DEFAULT,
     "without_graphs": LoopOptions(has_graphs=False),
     "three_in_flight": LoopOptions(in_flight=3),
 }

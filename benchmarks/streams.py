@@ -12,7 +12,7 @@ from edge.building.ways import OnDevice
 from edge.clock import NS_PER_MS
 from edge.geometry import Image
 from edge.inference.engine import Engine
-from edge.inference.overlap import SAMPLED
+from edge.inference.overlap import TIMED_EVERY_S
 from edge.records import StageTimes
 
 Allocate = Callable[[Tuple[int, int, int, int]], Image]
@@ -84,10 +84,10 @@ class Streams:
 
     def stages(self, batch: int) -> StageTimes:
         """Medians of what the stages of such a batch take on the GPU, one batch at a time."""
-        self._engine.time_every(1)
+        self._engine.time_every(0.0)
         launch, frames_of = self._engine.launch, self._frames_of(batch)
         serially(launch, frames_of, exactly(_TIMED_BATCHES), time.perf_counter_ns)
-        self._engine.time_every(SAMPLED)
+        self._engine.time_every(TIMED_EVERY_S)
         samples = self._engine.stage_times[-_TIMED_BATCHES:]
         return StageTimes(
             batch,

@@ -134,11 +134,11 @@ class Device(OnnxRuntimeEngine):
     """The real network, as if it ran on a device."""
 
     in_flight = 2
-    every = 0
+    every_s = 1.0
     stage_times: Tuple[StageTimes, ...] = ()
 
     def launch(self, frames: Image) -> Pending:
-        if self.every == 1:
+        if self.every_s == 0:
             self.stage_times = (*self.stage_times[-200:], StageTimes(len(frames), 0.5, 2.0, 0.25))
         return Done(self.infer(frames))
 
@@ -147,8 +147,8 @@ class Device(OnnxRuntimeEngine):
         for _ in range(batches):
             self.infer(np.zeros((rows, height, width, 3), np.uint8))
 
-    def time_every(self, batches: int) -> None:
-        self.every = batches
+    def time_every(self, seconds: float) -> None:
+        self.every_s = seconds
 
 
 @pytest.fixture

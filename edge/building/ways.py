@@ -12,7 +12,7 @@ from edge.errors import EngineOutOfMemory
 from edge.geometry import Image
 from edge.inference.chunks import ChunkedEngine
 from edge.inference.engine import Done, Engine, Pending
-from edge.inference.overlap import SAMPLED
+from edge.inference.overlap import TIMED_EVERY_S
 from edge.records import StageTimes
 
 # Overlapped batches of one lap at least: from the first that is done to the last.
@@ -34,8 +34,8 @@ class OnDevice(Protocol):
     def compute_alone(self, rows: int, batches: int) -> None:
         """Runs batches of `rows` without any copies and waits for them."""
 
-    def time_every(self, batches: int) -> None:
-        """Times the stages of one of so many batches from now on."""
+    def time_every(self, seconds: float) -> None:
+        """Times the stages of a batch so often from now on; 0 times those of each."""
 
 
 class Lap(NamedTuple):
@@ -98,9 +98,9 @@ class Ways:
             return None
         settling_ns = int(share_ns * _SETTLING_SHARE)
         self._serially(self._in_turn, frames, self._until(settling_ns, 1, _SETTLED))
-        device.time_every(1)  # events with times cost the GPU: not in what is judged
+        device.time_every(0.0)  # events with times cost the GPU: not in what is judged
         timed = self._serially(self._in_turn, frames, self._until(settling_ns, 1, _TIMED))
-        device.time_every(SAMPLED)
+        device.time_every(TIMED_EVERY_S)
         calls = len(timed.latencies_ns) * -(-len(frames) // self._cap)
         stages = list(engine.stage_times)[-calls:]
         serial = self._serially(self._in_turn, frames, self._until(share_ns, 1))

@@ -20,7 +20,7 @@ from edge.inference.engine import Pending
 from edge.inference.overlap import (
     IN_FLIGHT,
     IN_FLIGHT_WHERE_QUICK,
-    SAMPLED,
+    TIMED_EVERY_S,
     Launched,
     LoopOptions,
     OverlapLoop,
@@ -41,13 +41,13 @@ _QUICK_MS = 2.0
 class DeviceOptions:
     """How an engine uses the GPU; one for priority cameras goes before others there.
 
-    Every `sampled` batches the stages of one are timed.
+    The stages of a batch are timed every `timed_every_s`.
     """
 
     memory: Memory = Memory.AUTO
     has_graphs: bool = True
     is_high_priority: bool = False
-    sampled: int = SAMPLED
+    timed_every_s: float = TIMED_EVERY_S
 
 
 DEFAULT = DeviceOptions()
@@ -151,9 +151,9 @@ class DeviceEngine:
         """Runs frames uint8 [n, H, W, 3] BGR; float32 [n, K, 6] that belongs to the caller."""
         return self.launch(frames).wait()
 
-    def time_every(self, batches: int) -> None:
-        """Times the stages of one of so many batches from now on, for measurements."""
-        self._loop.time_every(batches)
+    def time_every(self, seconds: float) -> None:
+        """Times the stages of a batch so often from now on, for measurements; 0 for each."""
+        self._loop.time_every(seconds)
 
     def compute_alone(self, rows: int, batches: int) -> None:
         """Runs batches of `rows` without any copies and waits for them, for measurements."""
@@ -205,7 +205,7 @@ def _best_loop(
     common = LoopOptions(
         is_high_priority=options.is_high_priority,
         has_graphs=options.has_graphs and program.can_be_recorded,
-        sampled=options.sampled,
+        timed_every_s=options.timed_every_s,
     )
     took_ms = _measured(context, program, common, options.memory)
     memory = min(took_ms, key=lambda memory: took_ms[memory])

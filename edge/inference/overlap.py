@@ -6,6 +6,8 @@ upload and for nothing else, so the GPU goes from one batch's last kernel to the
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ IN_FLIGHT_WHERE_QUICK = 3
 """Where a batch is done before the host has handed the last one on and sent the next: on an H100 a
 third one gave batches of 0.4 ms 7 to 18 % more throughput (`benchmarks.overlap`), for their age."""
 
-SAMPLED = 64
-"""Every so many batches the stages of one are timed: events with times make a GPU work more."""
+TIMED_EVERY_S = 1.0
+"""How often the stages of a batch are timed: events with times make a GPU work more."""
 
 _SAMPLES_KEPT = 256
 _FLOAT_BYTES = 4
@@ -45,7 +47,7 @@ class LoopOptions:
     is_mapped: bool = False
     is_high_priority: bool = False
     has_graphs: bool = True
-    sampled: int = SAMPLED
+    timed_every_s: float = TIMED_EVERY_S
 
 
 DEFAULT = LoopOptions()
@@ -152,8 +154,8 @@ class OverlapLoop:
         self._frame_bytes = width * height * 3
         self._row_bytes = program.candidates * _DETECTION_FLOATS * _FLOAT_BYTES
         self._free: SimpleQueue[Berth] = SimpleQueue()
-        self._launched = 0
-        self._sampled = options.sampled
+        self._timed_every_s = options.timed_every_s
+        self._timed_s = -math.inf
         self._samples: Deque[StageTimes] = deque(maxlen=_SAMPLES_KEPT)
         with ExitStack() as made:
             self._copy = made.enter_context(Stream(context))
@@ -181,9 +183,9 @@ class OverlapLoop:
         """What the last sampled batches took, the oldest first."""
         return tuple(self._samples)
 
-    def time_every(self, batches: int) -> None:
-        """Times the stages of one of so many batches from now on."""
-        self._sampled = batches
+    def time_every(self, seconds: float) -> None:
+        """Times the stages of a batch so often from now on; 0 times those of each."""
+        self._timed_every_s = seconds
 
     def launch(self, frames: Image) -> Launched:
         """Queues frames uint8 [n, H, W, 3], which nobody may touch until the batch is collected.
@@ -191,8 +193,7 @@ class OverlapLoop:
         Waits where all of `in_flight` batches are still out. Raises CudaError or EngineError.
         """
         berth = self._free.get()
-        is_timed = self._launched % self._sampled == 0
-        self._launched += 1
+        is_timed = self._is_timed(time.monotonic())
         try:
             self._queue(frames, berth, Stream.record if is_timed else _forego)
         except EngineError:
@@ -272,6 +273,12 @@ class OverlapLoop:
 
     def _can_read(self, pinned: PinnedArray) -> bool:
         return pinned.is_mapped or not self._options.is_mapped
+
+    def _is_timed(self, now_s: float) -> bool:
+        is_due = now_s - self._timed_s >= self._timed_every_s
+        if is_due:
+            self._timed_s = now_s
+        return is_due
 
     def _frames_pointer(self, berth: Berth) -> int:
         if berth.gpu_frames is None:

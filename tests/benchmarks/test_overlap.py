@@ -13,7 +13,7 @@ from tests.inference.test_overlap import MAX_BATCH, Sums
 
 
 @contextlib.contextmanager
-def device_of(variant: str = "as_served") -> Iterator[Tuple[Device, Sums]]:
+def device_of(variant: str = "two_in_flight") -> Iterator[Tuple[Device, Sums]]:
     host = HostCuda()
     with host.context() as context, context.current():
         program: Any = Sums(host)

@@ -35,7 +35,7 @@ class PretendGpu:
         self.fails_at = -1
         self.gate = threading.Event()
         self.gate.set()
-        self.every = 64
+        self.every_s = 1.0
         self._samples: List[StageTimes] = []
         self._lock = threading.Lock()
 
@@ -43,8 +43,8 @@ class PretendGpu:
     def stage_times(self) -> Sequence[StageTimes]:
         return tuple(self._samples)
 
-    def time_every(self, batches: int) -> None:
-        self.every = batches
+    def time_every(self, seconds: float) -> None:
+        self.every_s = seconds
 
     def compute_alone(self, rows: int, batches: int) -> None:
         self.computed.append((rows, batches))
@@ -57,7 +57,7 @@ class PretendGpu:
         with self._lock:
             self.out += 1
             self.most_out = max(self.most_out, self.out)
-        if len(self.launched) % self.every == 0:
+        if self.every_s == 0:
             took_ms = 1.0 + len(self._samples)
             self._samples.append(StageTimes(len(frames), took_ms, 2 * took_ms, 3 * took_ms))
         self.pointers.append(frames.ctypes.data)
@@ -156,7 +156,7 @@ def test_stages_are_the_medians_of_batches_that_were_all_timed() -> None:
     streams = streams_of(gpu)
     gpu._samples.clear()
     assert streams.stages(4) == StageTimes(4, 4.0, 8.0, 12.0)  # of 1 to 7
-    assert gpu.every > 1
+    assert gpu.every_s > 0
 
 
 def test_host_times_begin_anew() -> None:

@@ -34,7 +34,7 @@ class Device:
         self.power_w = power_w
         self.fits = fits
         self.now_ns = 0
-        self.every = 64
+        self.every_s = 1.0
         self.stage_times: List[StageTimes] = []
         self.slots: List[Tuple[int, ...]] = []
         self.rows: List[Image] = []  # that are allocated
@@ -44,7 +44,7 @@ class Device:
     def launch(self, frames: Image) -> Pending:
         if len(frames) > self.fits:
             raise EngineOutOfMemory("no room")
-        if self.every == 1:
+        if self.every_s == 0:
             times = (self.up_ms, self.compute_ms, self.down_ms)
             self.stage_times.append(StageTimes(len(frames), *map(float, times)))
         self.now_ns += (self.up_ms + self.compute_ms + self.down_ms) * NS_PER_MS
@@ -57,8 +57,8 @@ class Device:
         assert rows <= self.info.max_batch
         self.now_ns += self.compute_ms * batches * NS_PER_MS
 
-    def time_every(self, batches: int) -> None:
-        self.every = batches
+    def time_every(self, seconds: float) -> None:
+        self.every_s = seconds
 
     def close(self) -> None:
         self.stage_times.clear()
@@ -111,7 +111,7 @@ def test_every_way_of_every_size() -> None:
         assert rung.device.stages == StageTimes(batch, 3.0, 8.0, 1.0)
         assert rung.timing.repeats >= 20
         assert rung.load == {}
-    assert device.every > 1  # as it was
+    assert device.every_s > 0  # as it was
 
 
 def test_frames_lie_where_the_engine_reads_them_best() -> None:

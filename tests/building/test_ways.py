@@ -114,8 +114,8 @@ class Gated(Synchronous):
     def compute_alone(self, rows: int, batches: int) -> None:
         self.computed = (rows, batches)
 
-    def time_every(self, batches: int) -> None:
-        self.every = batches
+    def time_every(self, seconds: float) -> None:
+        self.every_s = seconds
 
     def close(self) -> None:
         self.launched = 0

@@ -148,7 +148,7 @@ def test_a_priority_engines_kernels_go_first(is_high_priority: bool) -> None:
 
 
 def test_stage_times_are_of_the_batches_that_served() -> None:
-    with engine_of(DeviceOptions(Memory.COPY, sampled=1)) as (engine, _, _):
+    with engine_of(DeviceOptions(Memory.COPY, timed_every_s=0.0)) as (engine, _, _):
         before = len(engine.stage_times)
         engine.infer(frames_of(3, 1))
         rows: List[int] = [times.rows for times in engine.stage_times]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -77,7 +78,7 @@ def loop_of(
     with host.context() as context, context.current():
         program = Sums(host, is_static=is_static)
         # Sampled as a rule; here not, where calls are counted.
-        loop = OverlapLoop(context, program, LoopOptions(**{"sampled": 1 << 30, **options}))
+        loop = OverlapLoop(context, program, LoopOptions(**{"timed_every_s": math.inf, **options}))
         try:
             yield loop, program, context, host
         finally:
@@ -134,7 +135,11 @@ steps = st.lists(
 
 
 options = st.fixed_dictionaries(
-    {"is_mapped": st.booleans(), "has_graphs": st.booleans(), "sampled": st.integers(1, 3)}
+    {
+        "is_mapped": st.booleans(),
+        "has_graphs": st.booleans(),
+        "timed_every_s": st.sampled_from([0.0, math.inf]),
+    }
 )
 
 
@@ -240,11 +245,15 @@ def test_mapped_frames_are_read_from_where_they_are() -> None:
 
 
 def test_the_stages_of_some_batches_are_timed() -> None:
-    with loop_of(sampled=4) as (loop, _, _, _):
+    with loop_of(timed_every_s=3600.0) as (loop, _, _, _):
         assert not loop.samples
-        for number in range(9):
-            loop.launch(frames_of(1 + number % 3, number)).wait()
-        assert [sample.rows for sample in loop.samples] == [1, 2, 3]
+        for number in range(3):
+            loop.launch(frames_of(1 + number, number)).wait()
+        assert [sample.rows for sample in loop.samples] == [1]
+        loop.time_every(0.0)
+        for number in range(3):
+            loop.launch(frames_of(1 + number, number)).wait()
+        assert [sample.rows for sample in loop.samples] == [1, 1, 2, 3]
         assert loop.samples[0].compute_ms == 1.5
 
 
