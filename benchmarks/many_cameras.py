@@ -16,13 +16,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import psutil
 
 if not __package__:  # run as a file: the repository is not on the path then
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import report
 from benchmarks.daemon import Daemon, EngineDouble, MemoryCamera, noise
+from benchmarks.timing import percentile
 from edge.config.schema import CameraConfig, Config
 from edge.demo.broker import DemoBroker
 from edge.records import CameraCounters
@@ -135,16 +138,30 @@ def _measure(urls: Dict[str, str], seconds: float, peer_ms: float, result: repor
         urls, memory, EngineDouble(INFER_S), broker.port
     ) as daemon:
         time.sleep(5.0)  # the last of them has come
-        before, cpu_s = daemon.camera_counters(), time.process_time()
-        time.sleep(seconds)
+        before, cpu_s, began_s = daemon.camera_counters(), time.process_time(), time.monotonic()
+        resident_mb = list(_resident_each_second(seconds))
         after, cpu_s = daemon.camera_counters(), time.process_time() - cpu_s
+        seconds = time.monotonic() - began_s
     _tell(before, after, seconds, result)
     frames = sum(after[name].frames_read - before[name].frames_read for name in after)
     decoded = sum(after[name].frames_read - before[name].frames_read for name in urls)
     rest_ms = (1e3 * cpu_s - peer_ms * decoded) / frames
     result.add("cpu_cores", cpu_s / seconds, "", "cores that the daemon used, decoding included")
+    # The first seconds fill the allocator's pools.
+    quarter = len(resident_mb) // 4
+    early_mb, late_mb = resident_mb[quarter : 2 * quarter], resident_mb[-quarter:]
+    growth_mb = percentile(late_mb, 50) - percentile(early_mb, 50)
+    result.add("rss_mb", resident_mb[-1], "MB", "memory of the daemon, and of what measures it")
+    result.add("rss_growth_mb", growth_mb, "MB", "its median, from the second to the last quarter")
     result.add("ffmpeg_ms_per_frame", peer_ms, "ms", "CPU of FFmpeg alone for a decoded frame")
     result.add("rest_ms_per_frame", rest_ms, "ms", "CPU of the daemon for a frame, beside that")
+
+
+def _resident_each_second(seconds: float) -> Iterator[float]:
+    process = psutil.Process()
+    for _ in range(int(seconds)):
+        time.sleep(1.0)
+        yield process.memory_info().rss / 1e6
 
 
 def _tell(

@@ -5,27 +5,32 @@ Part of the composition root, with `line.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 from edge.batching.feed import Feed
 from edge.batching.ring import SlotRing
 from edge.capture import Mailbox, Reader, Watchdog
+from edge.capture.device import claim_of
 from edge.capture.status import OnStatus
-from edge.capture.watchdog import MAX_HANGING
 from edge.clock import NS_PER_S, Clock
 from edge.config.schema import CameraConfig
-from edge.errors import CaptureError
+from edge.errors import EdgeError
 from edge.health.meters import CameraReading
-from edge.records import CameraStatus, DropCause
+from edge.records import (
+    UNRESTRAINED,
+    CameraState,
+    CameraStatus,
+    DropCause,
+    Frame,
+    Restraints,
+)
 from edge.reload import changed_keys, needs_new_reader
 from edge.station import Post, Station, Voice
 from edge.threads import OnFailure
 
 # A camera whose driver holds its thread is left behind: what was accepted must still go out.
 CAPTURE_STOP_S = 2.0
-# A thread that was told to stop may wait for its next frame, or hang up on a camera.
-LEAVING_S = 25.0
 
 MakeReader = Callable[[CameraConfig, Mailbox, OnStatus], Reader]
 """Makes a camera's reader; raises ConfigError if it needs what this machine lacks."""
@@ -59,8 +64,10 @@ class Roster:
         self._rings: List[SlotRing] = []
         self._ring_count = 0
         self._order: List[str] = []
+        self._cameras = tuple(cameras)
+        self._restraints = UNRESTRAINED
+        self._watchdog = Watchdog([], surroundings.on_failure, self._hanging_left)
         self._seat(cameras, {camera.name: self._post(camera) for camera in cameras})
-        self._crowded_since_ns: Optional[int] = None
         for station in self._stations.values():
             station.is_fed = True
 
@@ -95,6 +102,10 @@ class Roster:
         """Counts a frame whose result was told; one call at a time."""
         self._stations[camera].frame_done()
 
+    def show_next(self, camera: str, look: Callable[[Frame], object]) -> None:
+        """Shows a present camera's next frame to `look`, as `Mailbox.show_next` does."""
+        self._stations[camera].post.mailbox.show_next(look)
+
     def start(self) -> None:
         """Starts every reader."""
         for station in self._stations.values():
@@ -107,16 +118,38 @@ class Roster:
         goes on in `look`.
         """
         posts = {
-            camera.name: self._post(camera) for camera in cameras if self._needs_reader(camera)
+            camera.name: self._post(camera)
+            for camera in map(self._restrained, cameras)
+            if self._needs_reader(camera)
         }
-        self._seat(cameras, posts)
+        self._seat([self._restrained(camera) for camera in cameras], posts)
+        self._cameras = tuple(cameras)
+        for post in posts.values():
+            post.reader.announce()
         self._tell_feeds()
+
+    def restrain(self, restraints: Restraints) -> None:
+        """Slows cameras down, pauses some and lets others go on; `change` keeps to it.
+
+        A paused camera is as one that is disabled. Raises as `change`.
+        """
+        before, self._restraints = self._restraints, restraints
+        for name, station in self._stations.items():
+            station.post.reader.limit_fps(restraints.fps.get(name))
+        if restraints.paused.keys() == before.paused.keys():
+            return
+        try:
+            self.change(self._cameras)
+        except EdgeError:
+            self._restraints = before
+            raise
 
     def look(self, now_ns: int) -> bool:
         """Looks after the readers, called several times a second; True if the feeds changed."""
         self._watchdog.check(now_ns)
-        self._check_left_behind(now_ns)
-        has_changed = [station.settle(now_ns) for station in self._stations.values()]
+        claimed = {post.claim for station in self._stations.values() for post in station.gone}
+        claimed.discard(None)
+        has_changed = [station.settle(now_ns, claimed) for station in self._stations.values()]
         if any(has_changed):
             self._tell_feeds()
         return any(has_changed)
@@ -142,31 +175,43 @@ class Roster:
     def _fed(self) -> List[Station]:
         return [station for station in self._stations.values() if station.is_fed]
 
+    def _restrained(self, camera: CameraConfig) -> CameraConfig:
+        is_paused = camera.name in self._restraints.paused
+        return camera.model_copy(update={"enabled": False}) if is_paused else camera
+
+    def _tell_status(self, status: CameraStatus) -> None:
+        reason = self._restraints.paused.get(status.camera)
+        if reason is not None and status.state is CameraState.DISABLED:
+            status = replace(status, reason=reason)
+        self._surroundings.on_status(status)
+
     def _needs_reader(self, camera: CameraConfig) -> bool:
         station = self._stations.get(camera.name)
         return station is None or not station.is_present or needs_new_reader(station.config, camera)
 
     def _post(self, camera: CameraConfig) -> Post:
         mailbox = Mailbox(camera.name, self._surroundings.wake)
-        voice = Voice(self._surroundings.on_status)
-        return Post(self._surroundings.make_reader(camera, mailbox, voice.tell), mailbox, voice)
+        voice = Voice(self._tell_status)
+        reader = self._surroundings.make_reader(camera, mailbox, voice.tell)
+        reader.limit_fps(self._restraints.fps.get(camera.name))
+        return Post(reader, mailbox, voice, claim_of(camera))
 
     def _seat(self, cameras: Sequence[CameraConfig], posts: Mapping[str, Post]) -> None:
+        now_ns = self._clock.monotonic_ns()
         self._reserve(sum(camera.priority for camera in cameras))
         names = [camera.name for camera in cameras]
         for name in self._order:
             if name not in names:
-                self._remove(self._stations[name])
+                self._remove(self._stations[name], now_ns)
         for camera in cameras:
-            self._place(camera, posts.get(camera.name))
+            self._place(camera, posts.get(camera.name), now_ns)
         # Only now: those that gave up their slots may stand behind those that get them.
         for camera in cameras:
             station = self._stations[camera.name]
             if camera.priority and station.ring is None:
                 station.ring = self._rings.pop()
         self._order = names
-        present = [self._stations[name].post.reader for name in names]
-        self._watchdog = Watchdog(present, self._surroundings.on_failure)
+        self._watchdog.readers = [self._stations[name].post.reader for name in names]
 
     def _reserve(self, needed: int) -> None:
         """Makes the slots that are missing; none is ever freed, as memory on a GPU ends with it."""
@@ -174,20 +219,19 @@ class Roster:
             self._rings.append(self._surroundings.make_ring())
             self._ring_count += 1
 
-    def _place(self, camera: CameraConfig, post: Optional[Post]) -> None:
+    def _place(self, camera: CameraConfig, post: Optional[Post], now_ns: int) -> None:
         station = self._stations.get(camera.name)
         if station is None:
             if post is not None:
-                self._stations[camera.name] = Station(camera, post)
+                self._stations[camera.name] = Station(camera, post, now_ns)
             return
         if post is not None or changed_keys(station.config, camera):
-            patient_until_ns = self._clock.monotonic_ns() + int(CAPTURE_STOP_S * NS_PER_S)
-            station.change(camera, post, patient_until_ns)
+            station.change(camera, post, now_ns)
         if not camera.priority:
             self._give_back(station)
 
-    def _remove(self, station: Station) -> None:
-        self._surroundings.on_status(station.remove(self._clock.unix_ms()))
+    def _remove(self, station: Station, now_ns: int) -> None:
+        self._surroundings.on_status(station.remove(now_ns, self._clock.unix_ms()))
         self._give_back(station)
 
     def _give_back(self, station: Station) -> None:
@@ -199,18 +243,9 @@ class Roster:
     def _tell_feeds(self) -> None:
         self._surroundings.on_feeds(self.shared_feeds, self.reserved)
 
-    def _check_left_behind(self, now_ns: int) -> None:
-        unfinished = {name: s.unfinished for name, s in self._stations.items() if s.unfinished}
-        if sum(unfinished.values()) < MAX_HANGING:
-            self._crowded_since_ns = None
-            return
-        if self._crowded_since_ns is None:
-            self._crowded_since_ns = now_ns
-        if now_ns - self._crowded_since_ns >= LEAVING_S * NS_PER_S:
-            cameras = ", ".join(f"{name} {count}" for name, count in unfinished.items())
-            error = CaptureError(
-                f"{sum(unfinished.values())} threads hang in the drivers of cameras that were "
-                f"changed or removed ({cameras}): only a restart of the process frees what they "
-                "hold"
-            )
-            self._surroundings.on_failure("capture", error)
+    def _hanging_left(self, now_ns: int) -> Dict[str, int]:
+        """Threads that hang in the drivers of cameras that were changed or removed."""
+        return {
+            name: sum(post.hanging(now_ns) for post in station.gone)
+            for name, station in self._stations.items()
+        }

@@ -8,15 +8,23 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Callable, List, Optional
+from typing import AbstractSet, Callable, Hashable, List, Optional
 from typing import Counter as CounterOf
 
 from edge.batching.feed import Feed
 from edge.batching.ring import SlotRing
 from edge.capture import Mailbox, Reader
+from edge.clock import NS_PER_S
 from edge.config.schema import CameraConfig
 from edge.health.meters import CameraReading
 from edge.records import CameraState, CameraStatus, DropCause
+
+# OpenCV waits for 10 s for a USB camera that has fallen silent.
+_PATIENCE_NS = 10 * NS_PER_S
+# Frames that were counted as dropped before they came into a mailbox.
+_UNRECEIVED = (DropCause.RATE_CAP, DropCause.GOVERNED)
+# A thread that was told to stop may wait for its next frame, or hang up on a camera.
+_LEAVING_NS = 25 * NS_PER_S
 
 
 class Voice:
@@ -39,24 +47,39 @@ class Voice:
             self._is_silent = True
 
 
-@dataclass(frozen=True, eq=False)
 class Post:
-    """A reader, and where it puts its frames."""
+    """A reader, and where it puts its frames; `claim` is what nobody else may have open with it."""
 
-    reader: Reader
-    mailbox: Mailbox
-    voice: Voice
+    def __init__(self, reader: Reader, mailbox: Mailbox, voice: Voice, claim: Optional[Hashable]):
+        self.reader = reader
+        self.mailbox = mailbox
+        self.claim = claim
+        self._voice = voice
+        self._is_started = False
+        self._left_ns = 0
 
-    def leave(self) -> None:
+    def start(self, first_frame_id: int) -> None:
+        """Starts to read, once."""
+        if not self._is_started:
+            self._is_started = True
+            self.reader.start(first_frame_id)
+
+    def leave(self, now_ns: int) -> None:
         """Stops reading: what waits counts as aborted, what was taken still comes out."""
-        self.voice.silence()
+        self._left_ns = now_ns
+        self._voice.silence()
         self.reader.stop()
         self.mailbox.close()
 
     @property
-    def unfinished(self) -> int:
-        """Threads that are still inside the camera's driver."""
-        return int(not self.reader.join(0.0)) + self.reader.hanging
+    def is_finished(self) -> bool:
+        """True once no thread is inside the camera's driver any more."""
+        return self.reader.join(0.0) and not self.reader.hanging
+
+    def hanging(self, now_ns: int) -> int:
+        """Threads that hang in the driver of a camera that was left."""
+        is_late = now_ns - self._left_ns >= _LEAVING_NS
+        return self.reader.hanging + int(is_late and not self.reader.join(0.0))
 
 
 @dataclass
@@ -93,17 +116,16 @@ class Station:
     for `count_drop` and `frame_done`.
     """
 
-    def __init__(self, config: CameraConfig, post: Post) -> None:
+    def __init__(self, config: CameraConfig, post: Post, now_ns: int) -> None:
         self.config = config
         self.post = post
         self.ring: Optional[SlotRing] = None
         self.is_fed = False
-        self._is_started = False
         self._absence: Optional[CameraStatus] = None
         self._left: List[Post] = []
         self._past = _Totals()
         self._frames_done = 0
-        self._patient_until_ns: Optional[int] = None
+        self._patient_until_ns = now_ns + _PATIENCE_NS
 
     @property
     def is_present(self) -> bool:
@@ -121,10 +143,10 @@ class Station:
         return self._absence or self.post.reader.status
 
     @property
-    def unfinished(self) -> int:
-        """Threads of readers that were replaced, or removed, and have not come back."""
+    def gone(self) -> List[Post]:
+        """Readers that were replaced, or removed, and have not let their camera go yet."""
         gone = self._left if self.is_present else [*self._left, self.post]
-        return sum(post.unfinished for post in gone)
+        return [post for post in gone if not post.is_finished]
 
     def count_drop(self, cause: DropCause) -> None:
         """Counts one of its frames that was lost behind the batcher; from any thread."""
@@ -141,37 +163,36 @@ class Station:
             self.status, totals.frames_read, totals.reconnects, totals.dropped, totals.abandoned
         )
 
-    def change(self, config: CameraConfig, post: Optional[Post], patient_until_ns: int) -> None:
-        """Off its lane for now, with a new reader if there is a `post`.
-
-        That one starts when its predecessor has let the camera go, or when patience is over.
-        """
+    def change(self, config: CameraConfig, post: Optional[Post], now_ns: int) -> None:
+        """Off its lane for now, with a new reader if there is a `post`; that one starts later."""
         self.config = config
         self.is_fed = False
         if post is None:
             return
-        self.post.leave()
+        if self.is_present:
+            self.post.leave(now_ns)
         self._left.append(self.post)
-        self.post = post
-        self._is_started = False
         self._absence = None
-        self._patient_until_ns = patient_until_ns
+        self.post = post
+        self._patient_until_ns = now_ns + _PATIENCE_NS
 
-    def remove(self, since_unix_ms: int) -> CameraStatus:
+    def remove(self, now_ns: int, now_unix_ms: int) -> CameraStatus:
         """Gone from the line; says what is left to say of it."""
-        self.post.leave()
+        self.post.leave(now_ns)
         self.is_fed = False
-        self._absence = CameraStatus(
-            self.config.name, CameraState.DISABLED, since_unix_ms, "removed"
-        )
+        self._absence = CameraStatus(self.config.name, CameraState.DISABLED, now_unix_ms, "removed")
         return self._absence
 
-    def settle(self, now_ns: int) -> bool:
-        """Starts what may start now; True if the camera is to be fed from here on."""
+    def settle(self, now_ns: int, claimed: AbstractSet[Hashable]) -> bool:
+        """Starts what may start now; True if the camera is to be fed from here on.
+
+        `claimed` is what readers that were left still have open.
+        """
         if self.is_fed:
             self._forget_left()
             return False
-        if not self.is_present or self._is_waiting(now_ns) or self._taken() > 0:
+        is_waiting = self.post.claim in claimed and now_ns < self._patient_until_ns
+        if not self.is_present or is_waiting or self._taken() > 0:
             return False
         self._forget_left()
         self.is_fed = True
@@ -180,18 +201,12 @@ class Station:
 
     def start(self) -> None:
         """Starts its reader, once."""
-        if not self._is_started:
-            self._is_started = True
-            # No id twice: frames are told apart by session, camera and id.
-            self.post.reader.start(self._totals().frames_read)
+        # No id twice: frames are told apart by session, camera and id.
+        self.post.start(self._totals().frames_read)
 
     def join(self, timeout_s: float) -> bool:
         """Waits for its reader, which was told to stop."""
         return self.post.reader.join(timeout_s)
-
-    def _is_waiting(self, now_ns: int) -> bool:
-        is_patient = self._patient_until_ns is not None and now_ns < self._patient_until_ns
-        return is_patient and any(not post.reader.join(0.0) for post in self._left)
 
     def _taken(self) -> int:
         """Frames out of the mailboxes of which nothing is heard yet; rather too many than too few,
@@ -199,7 +214,7 @@ class Station:
         done = self._frames_done
         waiting = int(self.post.mailbox.peek() is not None)
         totals = self._totals()
-        lost = sum(totals.dropped.values()) - totals.dropped[DropCause.RATE_CAP]
+        lost = sum(n for cause, n in totals.dropped.items() if cause not in _UNRECEIVED)
         return totals.received - done - lost - waiting
 
     def _totals(self) -> _Totals:
@@ -212,8 +227,8 @@ class Station:
         """Keeps of the readers before only the sums, once nothing can change them any more."""
         staying = []
         for post in self._left:
-            if post.unfinished:
-                staying.append(post)
-            else:
+            if post.is_finished:
                 self._past.add(post)
+            else:
+                staying.append(post)
         self._left = staying

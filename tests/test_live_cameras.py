@@ -7,17 +7,20 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge import roster
+from edge import station
+from edge.backoff import Backoff
 from edge.batching.ring import allocate_pageable
 from edge.building.graph import deploy
 from edge.capture.source import Picture
-from edge.clock import SystemClock
-from edge.config.schema import Config, EngineConfig
-from edge.errors import ConfigError, EngineOutOfMemory
+from edge.clock import NS_PER_S, SystemClock
+from edge.config.camera_uri import V4l2Spec
+from edge.config.schema import CameraConfig, Config, EngineConfig
+from edge.errors import CaptureError, ConfigError, EngineOutOfMemory
 from edge.geometry import Image
 from edge.line import Detector, Hooks, Line, LineOptions, Stop, render_scene
 from edge.records import (
@@ -98,6 +101,9 @@ class Works:
 
     def wait_for_lane(self, name: str, lane: Lane) -> None:
         self.wait(lambda: self.told(name)[-1].batch.lane is lane)
+
+    def abandoned(self) -> int:
+        return sum(camera.abandoned for camera in self.line.counters().cameras.values())
 
     def stop(self) -> None:
         assert all([stop(HANG_S) for stop in reversed(self._parts)])
@@ -313,13 +319,132 @@ def test_a_camera_whose_driver_holds_its_thread_is_left_behind(
     with monkeypatch.context() as patch:
         patch.setattr("edge.line.source_factory", lambda *_: lambda: Stuck(released))
         works.change(camera("belt"), camera("dock"))
-        works.wait(lambda: "dock" in {status.camera for status in works.statuses})
+        works.wait(lambda: "capture-dock" in capture_threads())
     works.change(camera("belt"), camera("dock", fps=25))
     works.wait_for_more("dock")
-    assert works.line._roster._stations["dock"].unfinished == 1
+    assert len(works.line._roster._stations["dock"].gone) == 1
     released.set()
-    works.wait(lambda: works.line._roster._stations["dock"].unfinished == 0)
+    works.wait(lambda: not works.line._roster._stations["dock"].gone)
     assert status_of(works, "dock").state is CameraState.ONLINE
+    works.stop()
+
+
+class Device:
+    """Can be opened by one reader at a time, and takes its time to be closed."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._holder: Optional[ExclusiveSource] = None
+        self._lock = threading.Lock()
+
+    def take(self, source: ExclusiveSource) -> None:
+        with self._lock:
+            if self._holder is not None:
+                self.refused += 1
+                raise CaptureError("in use by another program")
+            self._holder = source
+
+    def give_back(self, source: ExclusiveSource) -> None:
+        if self._holder is source:
+            time.sleep(0.5)
+            self._holder = None
+
+
+class ExclusiveSource:
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def open(self) -> None:
+        self._device.take(self)
+
+    def read(self) -> Picture:
+        time.sleep(0.05)
+        return Picture(np.zeros((64, 96, 3), np.uint8))
+
+    def close(self) -> None:
+        self._device.give_back(self)
+
+
+def usb(name: str, device: str, **keys: object) -> Dict[str, object]:
+    return {"name": name, "uri": device, **keys}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([usb("yard", "/dev/video7"), usb("gate", "/dev/video8")], id="renamed"),
+        pytest.param([usb("dock", "/dev/video8"), usb("gate", "/dev/video7")], id="swapped"),
+        pytest.param([usb("dock", "/dev/video7", fps=9), usb("gate", "/dev/video8")], id="changed"),
+    ],
+)
+def test_a_device_is_let_go_before_another_reader_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: List[Dict[str, object]]
+) -> None:
+    devices = {Path(f"/dev/video{number}"): Device() for number in (7, 8)}
+
+    def factory(config: CameraConfig, *_: object) -> Callable[[], ExclusiveSource]:
+        spec = config.uri.resolve(Path())
+        assert isinstance(spec, V4l2Spec)
+        return lambda: ExclusiveSource(devices[spec.device])
+
+    monkeypatch.setattr("edge.line.source_factory", factory)
+    works = Works(tmp_path, [usb("dock", "/dev/video7"), usb("gate", "/dev/video8")])
+    works.wait_for_more("dock")
+    works.change(*after)
+    for camera_now in after:
+        # Told at once, although the reader has to wait.
+        name = str(camera_now["name"])
+        assert name == "gate" or status_of(works, name).state is CameraState.STARTING
+        works.wait_for_more(name)
+    assert [device.refused for device in devices.values()] == [0, 0]
+    assert CameraState.OFFLINE not in {status.state for status in works.statuses}
+    works.stop()
+
+
+def test_who_waits_for_a_device_that_is_never_let_go_tries_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(station, "_PATIENCE_NS", NS_PER_S // 2)
+    released, device = threading.Event(), Device()
+    works = Works(tmp_path, [camera("belt")])
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.line.source_factory", lambda *_: lambda: Stuck(released))
+        works.change(camera("belt"), usb("dock", "/dev/video7"))
+        works.wait(lambda: "capture-dock" in capture_threads())
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.line.source_factory", lambda *_: lambda: ExclusiveSource(device))
+        works.change(camera("belt"), usb("yard", "/dev/video7"))
+        works.wait_for_more("yard")
+    released.set()
+    works.stop()
+
+
+def test_hanging_threads_of_present_and_removed_cameras_count_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them holds a decoder, whoever it was for."""
+    monkeypatch.setattr(station, "_LEAVING_NS", 0)
+    monkeypatch.setattr("edge.capture.watch._PATIENCE_S", 0.0)
+    monkeypatch.setattr("edge.capture.intake.Backoff", lambda rng: Backoff(rng, 30.0, 30.0))
+    released = threading.Event()
+    works = Works(tmp_path, [camera("belt")])
+    removed = [camera(f"gone{number}", stall_s=600) for number in range(4)]
+    present = [camera(f"here{number}", stall_s=0.1) for number in range(4)]
+    with monkeypatch.context() as patch:
+        patch.setattr("edge.line.source_factory", lambda *_: lambda: Stuck(released))
+        works.change(camera("belt"), *removed, *present[:3])
+        works.wait(lambda: works.abandoned() == 3 and "capture-gone3" in capture_threads())
+        works.change(camera("belt"), *present[:3])
+        works.line.observe()
+        assert works.failures == []
+        works.change(camera("belt"), *present)
+        works.wait(lambda: works.failures)
+    assert works.failures[0].startswith("capture: 8 threads hang in the drivers of cameras (")
+    assert "here0 1" in works.failures[0]
+    assert "gone0 1" in works.failures[0]
+    released.set()
+    works.wait(lambda: not any(s.gone for s in works.line._roster._stations.values()))
+    works.failures.clear()
     works.stop()
 
 
@@ -327,13 +452,13 @@ def test_too_many_that_were_left_behind_end_the_daemon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = threading.Event()
-    monkeypatch.setattr(roster, "LEAVING_S", 0.5)
+    monkeypatch.setattr(station, "_LEAVING_NS", NS_PER_S // 2)
     works = Works(tmp_path, [camera("belt")])
     with monkeypatch.context() as patch:
         patch.setattr("edge.line.source_factory", lambda *_: lambda: Stuck(released))
         names = [f"dock{number}" for number in range(8)]
         works.change(camera("belt"), *map(camera, names))
-        works.wait(lambda: {status.camera for status in works.statuses} == {"belt", *names})
+        works.wait(lambda: {f"capture-{name}" for name in names} <= set(capture_threads()))
     works.change(camera("belt"), *map(camera, names[1:]))
     works.line.observe()
     assert works.failures == []
@@ -342,7 +467,7 @@ def test_too_many_that_were_left_behind_end_the_daemon(
     assert works.failures[0].startswith("capture: 8 threads hang in the drivers of cameras")
     released.set()
     works.failures.clear()
-    works.wait(lambda: not any(s.unfinished for s in works.line._roster._stations.values()))
+    works.wait(lambda: not any(s.gone for s in works.line._roster._stations.values()))
     works.failures.clear()
     works.stop()
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from edge.atomic_file import replace_bytes
+from edge.building.graph import deploy
 from edge.cameras.sheet import render_sheet
 from edge.cameras.suggestions import suggest, yaml_lines
 from edge.cameras.summary import (
@@ -17,6 +18,7 @@ from edge.cameras.summary import (
 )
 from edge.cameras.words import camera_line, connected_lines, finding_lines
 from edge.capture import open_source
+from edge.capture.hardware import Abilities
 from edge.capture.opencv import has_gstreamer, opencv_in_words
 from edge.capture.survey.csi_sensors import CsiSensor, find_sensors
 from edge.capture.survey.diagnosis import diagnose
@@ -25,7 +27,7 @@ from edge.capture.survey.probe import Job, ProbeResult, ProbeState, probe_all
 from edge.capture.survey.v4l2_devices import V4l2Device, find_devices
 from edge.clock import SystemClock
 from edge.config.schema import CameraConfig, Config
-from edge.errors import EXIT_CONFIG, CaptureError, ConfigError
+from edge.errors import EXIT_CONFIG, CaptureError, ConfigError, ModelError
 from edge.health.machine import read_machine
 from edge.line import render_scene
 
@@ -57,6 +59,7 @@ class CameraSurvey:
         self._suggested: List[CameraConfig] = []
         self._results: List[ProbeResult] = []
         self._has_config_fault = False
+        self._model_wh: Optional[Tuple[int, int]] = None
 
     @property
     def exit_code(self) -> int:
@@ -69,6 +72,7 @@ class CameraSurvey:
     def lines(self) -> Iterator[str]:
         """The findings, as they are made; a folder that cannot be written to is an OSError."""
         yield from self._opencv_lines()
+        yield from self._model_lines()
         self._devices, self._sensors = find_devices(self._root), find_sensors(self._root)
         yield from connected_lines(self._devices, self._sensors)
         configured = [] if self._config is None else self._config.cameras
@@ -99,6 +103,16 @@ class CameraSurvey:
         if not with_it and read_machine(self._root).l4t is not None:
             yield from finding_lines(_HIDDEN_GSTREAMER)
 
+    def _model_lines(self) -> Iterator[str]:
+        """Learns the size to which hardware scales; software leaves pictures as they are."""
+        if self._config is None or not Abilities.of_this_machine().nvidia_elements:
+            return
+        try:
+            graph = deploy(self._config.model.path, self._config.model)
+            self._model_wh = graph.preprocessing.input_wh
+        except ModelError as error:
+            yield f"model     {error}; cameras are tried in their own size"
+
     def _probe(self, cameras: Sequence[CameraConfig]) -> Iterator[str]:
         jobs = [self._job(camera) for camera in cameras]
         clock = SystemClock()
@@ -111,7 +125,7 @@ class CameraSurvey:
         if not camera.enabled:
             return Job(camera, None)
         try:
-            return Job(camera, open_source(camera, self._base_dir, render_scene))
+            return Job(camera, open_source(camera, self._base_dir, render_scene, self._model_wh))
         except ConfigError as error:
             self._has_config_fault = True
             return Job(camera, None, Finding(str(error)))

@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Origin:
-    """Where pictures come from, for messages; `check` raises CaptureError if it is not there."""
+    """Where pictures come from, for messages."""
 
     title: str
     advice: str
-    check: Callable[[], None] = lambda: None
 
+
+FindFeed = Callable[[], HardwareFeed]
+"""Looks for a source and says what the hardware makes of it; raises CaptureError."""
 
 OpenLine = Callable[[str], Capture]
 OpenPipeline = Callable[[Pipeline], Capture]
@@ -70,12 +72,12 @@ class HardwareCamera:
 
     def __init__(
         self,
-        feed: HardwareFeed,
+        find_feed: FindFeed,
         model_wh: Optional[Size],
         origin: Origin,
         open_pipeline: OpenPipeline = open_pipeline,
     ) -> None:
-        self._stream = _HardwareStream(feed, model_wh, origin, open_pipeline)
+        self._stream = _HardwareStream(find_feed, model_wh, origin, open_pipeline)
         self._origin = origin
 
     def open(self) -> None:
@@ -107,13 +109,10 @@ class HardwareVideo:
         realtime: bool,
         open_pipeline: OpenPipeline = open_pipeline,
     ) -> None:
-        origin = Origin(
-            str(path),
-            "is it a video? decoder: software takes more kinds",
-            lambda: check_readable(path),
-        )
-        self._stream = _HardwareStream(feed, model_wh, origin, open_pipeline)
+        origin = Origin(str(path), "is it a video? decoder: software takes more kinds")
         self._path = path
+        self._feed = feed
+        self._stream = _HardwareStream(self._find_feed, model_wh, origin, open_pipeline)
         self._loop = loop
         self._realtime = realtime
         self._frames_played = 0
@@ -140,6 +139,10 @@ class HardwareVideo:
     def close(self) -> None:
         """Closes the file."""
         self._stream.close()
+
+    def _find_feed(self) -> HardwareFeed:
+        check_readable(self._path)
+        return self._feed
 
 
 class CustomPipeline:
@@ -181,12 +184,12 @@ class _HardwareStream:
 
     def __init__(
         self,
-        feed: HardwareFeed,
+        find_feed: FindFeed,
         model_wh: Optional[Size],
         origin: Origin,
         open_pipeline: OpenPipeline,
     ) -> None:
-        self._feed = feed
+        self._find_feed = find_feed
         self._model_wh = model_wh
         self._origin = origin
         self._open_pipeline = open_pipeline
@@ -200,12 +203,12 @@ class _HardwareStream:
 
     def open(self) -> None:
         self.close()
-        self._origin.check()
-        native_wh = self._feed.native_wh
-        upright_wh = self._start(None) if native_wh is None else self._feed.upright(native_wh)
+        feed = self._find_feed()
+        native_wh = feed.native_wh
+        upright_wh = self._start(feed) if native_wh is None else feed.upright(native_wh)
         delivered_wh = delivered_size(upright_wh, self._model_wh)
         if native_wh is not None or delivered_wh != upright_wh:
-            self._start(delivered_wh)
+            self._start(feed, delivered_wh)
         width, height = delivered_wh
         self._shape = (height * 3 // 2, width)
 
@@ -221,10 +224,10 @@ class _HardwareStream:
     def close(self) -> None:
         self._capture.release()
 
-    def _start(self, delivered_wh: Optional[Size]) -> Size:
+    def _start(self, feed: HardwareFeed, delivered_wh: Optional[Size] = None) -> Size:
         """Starts the pipeline; returns the width and height of its pictures."""
         self.close()
-        self._capture = self._open_pipeline(self._feed.pipeline(delivered_wh))
+        self._capture = self._open_pipeline(feed.pipeline(delivered_wh))
         if not self._capture.isOpened():
             raise CaptureError(f"no picture from {self._origin.title}: {self._origin.advice}")
         width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))

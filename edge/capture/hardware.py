@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from edge.capture.gstreamer_library import has_element
@@ -23,8 +24,9 @@ class Abilities:
     opencv: str
 
     @classmethod
+    @functools.lru_cache(maxsize=None)
     def of_this_machine(cls) -> Abilities:
-        """Asks OpenCV and GStreamer."""
+        """Asks OpenCV and GStreamer, once: neither changes while the process runs."""
         gstreamer = has_gstreamer()
         return cls(gstreamer, gstreamer and has_element(_CONVERTER), opencv_in_words())
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Tuple
+from typing import Optional, Tuple
 
 from edge.backoff import Backoff
+from edge.capture.device import device_of
 from edge.capture.mailbox import Mailbox
 from edge.capture.pacing import RateCap
 from edge.capture.picture_watch import PictureWatch
-from edge.capture.recovery import Recovery, advice_for, device_of
+from edge.capture.recovery import Recovery, advice_for
 from edge.capture.source import Picture
 from edge.capture.status import StatusTracker
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.config.camera_uri import MediaSpec, SyntheticSpec
 from edge.config.schema import CameraConfig
-from edge.records import CameraState, DropCause, Frame, FrameInfo, TimestampSource
+from edge.geometry import Image
+from edge.records import (
+    CameraState,
+    DropCause,
+    Frame,
+    FrameInfo,
+    PictureState,
+    TimestampSource,
+)
 
 # An older time stamp, or one from the future, was not taken from the monotonic clock.
 _MAX_FRAME_AGE_NS = 10 * NS_PER_S
@@ -41,14 +50,24 @@ class Intake:
         self._clock = clock
         self._tracker = tracker
         self._recovery = Recovery(Backoff(random.Random()), advice_for(config))
-        self._pictures = PictureWatch(is_live=_is_live(config))
+        self._pictures = PictureWatch(is_live=_is_live(config)) if config.picture_watch else None
         self._cap = RateCap(config.fps)
+        self._limit = RateCap(None)
         self._is_first = True
+
+    def limit_fps(self, fps: Optional[float]) -> None:
+        """Lets no more frames a second pass from here on; None: as many as the camera's own cap.
+
+        From any thread.
+        """
+        # One reference, replaced at once.
+        self._limit = RateCap(fps)
 
     def begin(self) -> None:
         """The source is open."""
         self._cap = RateCap(self.config.fps)
-        self._pictures.begin()
+        if self._pictures is not None:
+            self._pictures.begin()
         self._is_first = True
 
     def take(self, picture: Picture) -> None:
@@ -60,13 +79,16 @@ class Intake:
         self.frames_read += 1
         now_ns = self._clock.monotonic_ns()
         self._recovery.delivered(now_ns)
-        self._tracker.online(self._pictures.observe(picture.image, now_ns))
+        self._tracker.online(self._judge(picture.image, now_ns))
         # A recording is thinned by its own time, so that every run keeps the same frames.
         media_s = picture.media_s
-        if self._cap.admits(info.captured_ns if media_s is None else int(media_s * NS_PER_S)):
-            self._mailbox.put(Frame(info, picture.image))
-        else:
+        paced_ns = info.captured_ns if media_s is None else int(media_s * NS_PER_S)
+        if not self._cap.admits(paced_ns):
             self._mailbox.count_drop(DropCause.RATE_CAP)
+        elif not self._limit.admits(paced_ns):
+            self._mailbox.count_drop(DropCause.GOVERNED)
+        else:
+            self._mailbox.put(Frame(info, picture.image))
 
     def lost(self, reason: str) -> float:
         """The source failed; seconds until it is to be opened again."""
@@ -81,6 +103,9 @@ class Intake:
     def ended(self) -> None:
         """The source had no more pictures."""
         self._tracker.change(CameraState.ENDED, "the recording is over")
+
+    def _judge(self, image: Image, now_ns: int) -> Optional[PictureState]:
+        return None if self._pictures is None else self._pictures.observe(image, now_ns)
 
     def _identify(self, picture: Picture) -> FrameInfo:
         now_ns, now_unix_ms = self._clock.monotonic_ns(), self._clock.unix_ms()

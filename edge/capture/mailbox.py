@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from typing import DefaultDict, Dict, Optional
+from typing import Callable, DefaultDict, Dict, List, Optional
 
 from edge.records import DropCause, Frame, FrameInfo, OnFrame
 
@@ -23,6 +23,7 @@ class Mailbox:
         self._received = 0
         self._is_closed = False
         self._dropped: DefaultDict[DropCause, int] = defaultdict(int)
+        self._curious: List[Callable[[Frame], object]] = []
 
     def put(self, frame: Frame) -> None:
         """Makes `frame` the newest, then tells `on_frame`."""
@@ -34,7 +35,18 @@ class Mailbox:
             if self._frame is not None:
                 self._dropped[DropCause.SUPERSEDED] += 1
             self._frame = frame
+            curious, self._curious = self._curious, []
         self._on_frame()
+        for look in curious:
+            look(frame)
+
+    def show_next(self, look: Callable[[Frame], object]) -> None:
+        """Shows the next frame to `look`, once, on the thread that puts it, which is not to wait.
+
+        The frame goes its way all the same.
+        """
+        with self._lock:
+            self._curious.append(look)
 
     def take(self, expected: Optional[FrameInfo] = None) -> Optional[Frame]:
         """Hands over the newest frame, once; None if there is none, or not the `expected` one."""

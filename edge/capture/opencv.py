@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -94,10 +95,11 @@ def opencv_in_words() -> str:
     return f"OpenCV {cv2.__version__} in {os.path.dirname(cv2.__file__)}"
 
 
+@functools.lru_cache(maxsize=None)
 def silence_decoders() -> None:
     """Keeps FFmpeg's and OpenCV's own lines off stderr, where this OpenCV lets itself be told.
 
-    To be called before any camera's thread runs: it changes the environment.
+    To be called before any camera's thread runs, as it changes the environment; it does so once.
     """
     if log.isEnabledFor(logging.DEBUG):
         return

@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 from typing import Callable, Optional, Tuple, Union
 
+from edge.capture.exposure import release_exposure
 from edge.capture.folder import FolderSource
 from edge.capture.gstreamer import CustomPipeline, HardwareCamera, HardwareVideo, Origin
 from edge.capture.hardware import Abilities, is_for_hardware
-from edge.capture.network import check_reachable
+from edge.capture.network import check_reachable, url_at
 from edge.capture.opencv import silence_decoders, turned
-from edge.capture.pipelines import Size, csi_feed, file_feed, rtsp_feed, v4l2_feed
+from edge.capture.pipelines import HardwareFeed, Size, csi_feed, file_feed, rtsp_feed, v4l2_feed
 from edge.capture.source import Picture, Source
 from edge.capture.synthetic import SyntheticSource
 from edge.capture.v4l2_camera import V4l2Camera, wishes_of
@@ -85,9 +86,11 @@ def _no_source() -> Source:
     raise CaptureError("the camera is disabled")
 
 
-def open_source(config: CameraConfig, base_dir: Path, render: RenderFactory) -> Source:
-    """Makes one source of the camera, whose pictures keep their size; see `source_factory`."""
-    return source_factory(config, base_dir, render)()
+def open_source(
+    config: CameraConfig, base_dir: Path, render: RenderFactory, model_wh: Optional[Size] = None
+) -> Source:
+    """Makes one source of the camera, for a look at it; see `source_factory`."""
+    return source_factory(config, base_dir, render, model_wh)()
 
 
 class MediaSource:
@@ -164,14 +167,24 @@ def _hardware_camera(
 ) -> HardwareCamera:
     if isinstance(spec, CsiSpec):
         origin = Origin(f"csi://{spec.sensor}", _CSI_ADVICE)
-        return HardwareCamera(csi_feed(spec, camera), model_wh, origin)
+        return HardwareCamera(lambda: csi_feed(spec, camera), model_wh, origin)
     if isinstance(spec, RtspSpec):
-        address = spec.address
-        origin = Origin(address, _RTSP_ADVICE, lambda: check_reachable(address))
-        return HardwareCamera(rtsp_feed(spec, camera), model_wh, origin)
-    device = spec.device
-    origin = Origin(str(device), _USB_ADVICE, lambda: check_readable(device))
-    return HardwareCamera(v4l2_feed(spec, camera), model_wh, origin)
+        origin = Origin(spec.address, _RTSP_ADVICE)
+        return HardwareCamera(lambda: _find_network_camera(spec, camera), model_wh, origin)
+    origin = Origin(str(spec.device), _USB_ADVICE)
+    return HardwareCamera(lambda: _find_device(spec, camera), model_wh, origin)
+
+
+def _find_network_camera(spec: RtspSpec, camera: CameraConfig) -> HardwareFeed:
+    url = url_at(spec.url, check_reachable(spec.address))
+    return rtsp_feed(dataclasses.replace(spec, url=url), camera)
+
+
+def _find_device(spec: V4l2Spec, camera: CameraConfig) -> HardwareFeed:
+    check_readable(spec.device)
+    if camera.exposure_ms is None:
+        release_exposure(spec.device)
+    return v4l2_feed(spec, camera)
 
 
 def _software_camera(camera: CameraConfig, spec: Union[RtspSpec, V4l2Spec]) -> Source:

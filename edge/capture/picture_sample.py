@@ -18,6 +18,11 @@ _CELL_PX = 8
 # between columns, and one run of bytes is read faster than many pixels.
 _LINE_BYTES = 64 * 1024
 _MIN_LINES, _MAX_LINES = 8, 36
+# Rows are judged by segments: at few bits, most of those in which nothing moves do not change.
+_SEGMENTS = 8
+_EVERYWHERE, _SHOWN_OF = 0.9, 0.2
+_MOVED_BY = 2.0
+_DARK, _BRIGHT = 16, 240
 # Text that the camera writes over its picture takes less of it than these leave out.
 _BRIGHTEST_OF = 0.9
 _UNEVEN_OF = 0.7
@@ -27,11 +32,12 @@ _DARK_FLOOR = 8.0
 
 @dataclass(frozen=True)
 class PictureSample:
-    """`fingerprint` of the pixels of some rows; `cells`: brightness 0..255, float32 [rows, cols].
+    """Some whole rows of a picture, `lines` uint8 [rows, width * 3], and their `fingerprint`.
 
-    A very small picture has none.
+    `cells`: brightness 0..255, float32 [rows, cols]; a very small picture has none.
     """
 
+    lines: NDArray[np.uint8]
     fingerprint: int
     cells: NDArray[np.float32]
 
@@ -43,8 +49,29 @@ class PictureSample:
     @property
     def shows_noise(self) -> bool:
         """False where nearly all is black or white, which has no noise to see."""
-        within = np.count_nonzero((self.cells > 16) & (self.cells < 240))
+        within = np.count_nonzero((self.cells > _DARK) & (self.cells < _BRIGHT))
         return bool(within * 20 >= self.cells.size)
+
+
+def flickers(before: PictureSample, seen: PictureSample) -> Optional[bool]:
+    """Whether everything has changed a little, as a sensor's noise does; None if things moved."""
+    if before.lines.shape != seen.lines.shape or not seen.cells.size:
+        return None
+    if float(np.median(np.abs(seen.cells - before.cells))) >= _MOVED_BY:
+        return None
+    changed = _by_segment(seen.lines != before.lines)
+    if changed.mean() >= _EVERYWHERE:
+        return True
+    # What is all black or all white has no noise to see.
+    shows = _by_segment((seen.lines > _DARK) & (seen.lines < _BRIGHT))
+    return bool(shows.mean() >= _SHOWN_OF and changed[shows].mean() >= _EVERYWHERE)
+
+
+def _by_segment(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether any of a segment's is set: [rows, width * 3] -> [rows, segments]."""
+    rows, size = pixels.shape[0], pixels.shape[1] // _SEGMENTS
+    whole = pixels[:, : size * _SEGMENTS].reshape(rows, _SEGMENTS, size)
+    return np.asarray(whole.any(axis=2), np.bool_)
 
 
 def detail(cells: NDArray[np.float32]) -> Optional[float]:
@@ -67,13 +94,16 @@ def _upper(values: NDArray[np.float32], share: float) -> float:
 
 def sample(image: Image) -> PictureSample:
     """Looks at an image, uint8 [h, w, 3]; takes 0.2 ms, whatever its size."""
-    return PictureSample(_fingerprint(image), _cells(image))
+    lines = _lines(image)
+    return PictureSample(lines, zlib.crc32(lines.data), _cells(image))
 
 
-def _fingerprint(image: Image) -> int:
+def _lines(image: Image) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    lines = min(max(_LINE_BYTES // (width * 3), _MIN_LINES), _MAX_LINES, height)
-    return zlib.crc32(np.ascontiguousarray(image[height // (2 * lines) :: height // lines]).data)
+    count = min(max(_LINE_BYTES // (width * 3), _MIN_LINES), _MAX_LINES, height)
+    # A copy: the picture is not kept alive by its sample.
+    lines = image[height // (2 * count) :: height // count].reshape(-1, width * 3)
+    return np.array(lines, np.uint8)
 
 
 def _cells(image: Image) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.capture.picture_sample import PictureSample, detail, sample
+from edge.capture.picture_sample import PictureSample, detail, flickers, sample
 from edge.capture.stillness import Stillness
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.geometry import Image
@@ -29,7 +29,7 @@ _FOLLOW = 1 / 300
 
 
 class PictureWatch:
-    """Looks at a picture of one camera 2.5 times a second, and judges within 5 s.
+    """Looks at a picture of one camera 2.5 times a second, and judges within 5 s if it can.
 
     `is_live` is False for recordings, which may stand still and change the scene as they like:
     they are black at most. What a camera usually looks like is kept across `begin`.
@@ -41,6 +41,7 @@ class PictureWatch:
         self._stillness = Stillness()
         self._cover = Cover()
         self._sampled_ns: Optional[int] = None
+        self._before: Optional[PictureSample] = None
         self._state = PictureState.OK
 
     def begin(self) -> None:
@@ -49,6 +50,7 @@ class PictureWatch:
         self._stillness.begin()
         self._cover.begin()
         self._sampled_ns = None
+        self._before = None
         self._state = PictureState.OK
 
     def observe(self, image: Image, now_ns: int) -> PictureState:
@@ -62,13 +64,18 @@ class PictureWatch:
         # All are asked each time: each keeps a history of its own.
         limit = _BLACK_UNTIL if self._black.is_on else _BLACK_BELOW
         is_black = self._black.observe(seen.brightest < limit, now_ns)
-        is_still = self._is_live and self._stillness.observe(seen.fingerprint, now_ns)
+        is_still = self._is_live and self._is_still(seen, now_ns)
         is_covered = self._is_live and self._cover.observe(seen.cells, now_ns)
         if is_black:
             return PictureState.BLACK
         if is_still and seen.shows_noise:
             return PictureState.FROZEN
         return PictureState.COVERED if is_covered else PictureState.OK
+
+    def _is_still(self, seen: PictureSample, now_ns: int) -> bool:
+        has_noise = None if self._before is None else flickers(self._before, seen)
+        self._before = seen
+        return self._stillness.observe(seen.fingerprint, has_noise, now_ns)
 
 
 class Lasting:

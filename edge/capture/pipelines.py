@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Optional, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from edge.capture.v4l2_abi import EXPOSURE_UNITS_PER_MS
+from edge.clock import NS_PER_MS
 from edge.config.camera import CameraConfig, Codec, PixelFormat, Rotation, Transport
 from edge.config.camera_uri import CsiSpec, RtspSpec, V4l2Spec
 from edge.geometry import Letterbox
@@ -24,8 +26,6 @@ _CSI_SIZE_WH = (1920, 1080)
 _CSI_FPS = 30.0
 _LATENCY_MS = 100
 _SILENCE_US = 5_000_000
-_NS_PER_MS = 1_000_000
-_V4L2_EXPOSURE_UNITS_PER_MS = 10
 
 # nvvidconv's flip-method, by degrees clockwise.
 _FLIP_METHODS = {
@@ -105,7 +105,7 @@ def csi_feed(spec: CsiSpec, camera: CameraConfig) -> HardwareFeed:
     if camera.sensor_mode is not None:
         properties.append(("sensor-mode", str(camera.sensor_mode)))
     if camera.exposure_ms is not None:
-        exposure_ns = int(camera.exposure_ms * _NS_PER_MS)
+        exposure_ns = int(camera.exposure_ms * NS_PER_MS)
         properties.append(("exposuretimerange", f"{exposure_ns} {exposure_ns}"))
     size_wh = camera.size_wh or _CSI_SIZE_WH
     rate = _rate_caps(camera.capture_fps or _CSI_FPS)
@@ -220,7 +220,7 @@ def _rate_caps(fps: Optional[float]) -> Tuple[Tuple[str, str], ...]:
 def _exposure(exposure_ms: Optional[float]) -> Tuple[Tuple[str, str], ...]:
     if exposure_ms is None:
         return ()
-    units = round(exposure_ms * _V4L2_EXPOSURE_UNITS_PER_MS)
+    units = round(exposure_ms * EXPOSURE_UNITS_PER_MS)
     # Linux 5.19 renamed both controls; names that a camera does not know are passed over.
     controls = (
         f"c,exposure_auto=1,exposure_absolute={units},"

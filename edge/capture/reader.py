@@ -76,12 +76,20 @@ class Reader:
         self._left_behind = [session for session in self._left_behind if session.is_alive]
         return len(self._left_behind)
 
+    def announce(self) -> None:
+        """Tells the first status, where `start` is to come later."""
+        self._tracker.announce()
+
     def start(self, first_frame_id: int = 0) -> None:
         """Tells the first status and, unless the camera is disabled, starts to read."""
         self._intake.first_frame_id = first_frame_id
         self._tracker.announce()
         if self._config.enabled:
             self._begin_session(0.0)
+
+    def limit_fps(self, fps: Optional[float]) -> None:
+        """Lets no more frames a second pass than these, on top of the camera's own cap."""
+        self._intake.limit_fps(fps)
 
     def stop(self) -> None:
         """Asks the thread to end; a wait for a frame's time or for a retry ends at once."""
@@ -105,7 +113,10 @@ class Reader:
             return
         self._abandoned += 1
         self._left_behind.append(session)
-        self._begin_session(self._intake.lost(str(hang)))
+        if session.is_over:
+            self._session = None
+        else:
+            self._begin_session(self._intake.lost(str(hang)))
 
     def excuse(self, paused_ns: int) -> None:
         """Does not hold against the source that the process stood still for so long."""

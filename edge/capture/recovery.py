@@ -8,7 +8,7 @@ from typing import Optional
 
 from edge.backoff import Backoff
 from edge.clock import NS_PER_S
-from edge.config.camera_uri import CsiSpec, GStreamerSpec, V4l2Spec
+from edge.config.camera_uri import CsiSpec, GStreamerSpec
 from edge.config.schema import CameraConfig
 
 # A camera that delivers a moment and dies again must not be opened once a second for ever.
@@ -65,12 +65,6 @@ def advice_for(camera: CameraConfig) -> str:
         isinstance(spec, GStreamerSpec) and "nvarguscamerasrc" in spec.launch_line
     )
     return _ARGUS_ADVICE if is_argus else ""
-
-
-def device_of(camera: CameraConfig) -> Optional[Path]:
-    """The device file that comes and goes with a camera's plug; None for all but USB cameras."""
-    spec = camera.uri.resolve(Path())
-    return spec.device if isinstance(spec, V4l2Spec) else None
 
 
 def wait_for_plug(stop: threading.Event, delay_s: float, device: Optional[Path]) -> bool:

@@ -24,7 +24,8 @@ class Session:
     """Reads a source in a thread of its own, and opens it again whenever it fails.
 
     It can be abandoned while it hangs in the source (`watch`): nobody touches thread or source
-    any more. Should it come back, it closes the source, delivers nothing, and ends.
+    any more. Should it come back, it closes the source, delivers nothing, and ends. `is_over` once
+    nothing more is to be read, although the source may still have to be closed.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Session:
         self._clock = clock
         self._stop = stop
         self._delay_s = 0.0
+        self.is_over = False
         self.watch = Watch(intake.config.stall_s, clock)
         self._thread = SupervisedThread(f"capture-{intake.config.name}", self._run, on_failure)
 
@@ -86,6 +88,7 @@ class Session:
         except CaptureError as error:
             # Told before closing, which may take its time too.
             delay_s = self._intake.lost(str(error))
+        self.is_over = delay_s is None
         self._call(Step.CLOSE, self._source.close)
         return delay_s
 

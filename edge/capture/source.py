@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import Callable, Optional, Protocol
 
 from edge.errors import CaptureError
 from edge.geometry import Image
@@ -45,9 +45,13 @@ class Source(Protocol):
         """Frees what `open` took; may be called at any time and twice."""
 
 
-def open_in_turn(source: Source) -> None:
-    """Opens a source, for as long as its turn takes to come; raises CaptureError."""
+def open_in_turn(source: Source, on_try: Callable[[], None] = lambda: None) -> None:
+    """Opens a source, for as long as its turn takes to come; raises CaptureError.
+
+    `on_try` is called before each try, of which the last is the one that counts.
+    """
     while True:
+        on_try()
         try:
             source.open()
         except Busy:

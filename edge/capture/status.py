@@ -18,6 +18,7 @@ OnStatus = Callable[[CameraStatus], None]
 
 _TROUBLE = (CameraState.OFFLINE, CameraState.STALLED)
 _PICTURE_WORDS = {
+    None: "",
     PictureState.OK: "",
     PictureState.FROZEN: "the picture is frozen: nothing in it changes, not even the noise",
     PictureState.BLACK: "the picture is black",
@@ -38,6 +39,7 @@ class StatusTracker:
         self._lock = threading.Lock()
         self._untold: Deque[CameraStatus] = deque()
         self._is_telling = False
+        self._is_announced = False
         state = CameraState.STARTING if config.enabled else CameraState.DISABLED
         self._status = CameraStatus(config.name, state, clock.unix_ms())
 
@@ -47,9 +49,11 @@ class StatusTracker:
         return self._status
 
     def announce(self) -> None:
-        """Tells the first status."""
+        """Tells the first status, once."""
         with self._lock:
-            self._untold.append(self._status)
+            if not self._is_announced:
+                self._is_announced = True
+                self._untold.append(self._status)
         self._tell()
 
     def change(self, state: CameraState, reason: str = "") -> None:
@@ -58,8 +62,8 @@ class StatusTracker:
             self._set(state, reason)
         self._tell()
 
-    def online(self, picture: PictureState) -> None:
-        """Says that a frame has come, and what it shows."""
+    def online(self, picture: Optional[PictureState]) -> None:
+        """Says that a frame has come, and what it shows; None where nobody looks at it."""
         with self._lock:
             self._set(CameraState.ONLINE, _PICTURE_WORDS[picture], picture)
         self._tell()

@@ -9,8 +9,10 @@ from typing import Callable, List, Optional, Sequence, Tuple
 
 import cv2
 
+from edge.capture.exposure import release_exposure
 from edge.capture.opencv import open_capture, read_image
 from edge.capture.source import Picture
+from edge.capture.v4l2_abi import EXPOSURE_MANUAL, EXPOSURE_UNITS_PER_MS
 from edge.capture.video import check_readable
 from edge.clock import NS_PER_MS
 from edge.config.camera import CameraConfig, PixelFormat
@@ -20,9 +22,6 @@ from edge.records import TimestampSource
 log = logging.getLogger(__name__)
 
 _FOURCC = {PixelFormat.MJPEG: b"MJPG", PixelFormat.YUYV: b"YUYV"}
-# V4L2_CID_EXPOSURE_AUTO: V4L2_EXPOSURE_MANUAL; V4L2_CID_EXPOSURE_ABSOLUTE counts 100 µs.
-_MANUAL_EXPOSURE = 1
-_EXPOSURE_UNITS_PER_MS = 10
 # Drivers round: a rate to a whole interval, an exposure to a line of the sensor.
 _TOLERANCE = 0.02
 
@@ -50,8 +49,8 @@ def wishes_of(camera: CameraConfig) -> List[Wish]:
     if camera.capture_fps is not None:
         wishes.append(Wish("capture_fps", cv2.CAP_PROP_FPS, camera.capture_fps, _plain))
     if camera.exposure_ms is not None:
-        units = round(camera.exposure_ms * _EXPOSURE_UNITS_PER_MS)
-        wishes.append(Wish("auto exposure", cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL_EXPOSURE, _plain))
+        units = round(camera.exposure_ms * EXPOSURE_UNITS_PER_MS)
+        wishes.append(Wish("auto exposure", cv2.CAP_PROP_AUTO_EXPOSURE, EXPOSURE_MANUAL, _plain))
         wishes.append(Wish("exposure_ms", cv2.CAP_PROP_EXPOSURE, units, _exposure_in_words))
     return wishes
 
@@ -79,6 +78,8 @@ class V4l2Camera:
         """Raises CaptureError if the device is absent, busy, forbidden or no camera."""
         self.close()
         check_readable(self._device)
+        if all(wish.prop != cv2.CAP_PROP_AUTO_EXPOSURE for wish in self._wishes):
+            release_exposure(self._device)
         self._capture = open_capture(str(self._device), cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise CaptureError(f"{self._device} is in use by another program, or is no camera")
@@ -116,4 +117,4 @@ def _plain(value: float) -> str:
 
 
 def _exposure_in_words(units: float) -> str:
-    return f"{units / _EXPOSURE_UNITS_PER_MS:g}"
+    return f"{units / EXPOSURE_UNITS_PER_MS:g}"

@@ -7,7 +7,7 @@ from typing import Optional
 
 import cv2
 
-from edge.capture.network import check_answers, check_reachable
+from edge.capture.network import check_answers, check_reachable, url_at
 from edge.capture.opencv import open_capture, read_image
 from edge.capture.pts_clock import PtsClock
 from edge.capture.rtsp_transport import GATE
@@ -80,7 +80,7 @@ class RtspStream:
         self._transport = transport
         self._clock = clock
         self._pts_clock = PtsClock()
-        self._is_waiting = False
+        self._ip: Optional[str] = None
         self._capture = cv2.VideoCapture()
 
     def open(self) -> None:
@@ -89,16 +89,13 @@ class RtspStream:
             *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS),
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS),
         )
-        self.close()
+        self._capture.release()
         self._pts_clock = PtsClock()
-        if not self._is_waiting:
-            # Before the gate: a camera that is away must not keep the others from being opened.
-            is_encrypted = self._url.lower().startswith("rtsps:")
-            (check_reachable if is_encrypted else check_answers)(self._address)
-        self._is_waiting = True
-        with GATE.opening(self._transport):
-            self._is_waiting = False
-            self._capture = open_capture(self._url, cv2.CAP_FFMPEG, timeouts)
+        # Before the gate: a camera that is away must not keep the others from being opened.
+        ip = self._ip = self._ip or self._check()
+        with GATE.opening(self, self._transport):
+            self._ip = None
+            self._capture = open_capture(url_at(self._url, ip), cv2.CAP_FFMPEG, timeouts)
         if not self._capture.isOpened():
             raise CaptureError(
                 f"no stream from {self._address}: check network, address, path, user and password"
@@ -112,8 +109,14 @@ class RtspStream:
         return self._timed(image, self._clock.monotonic_ns())
 
     def close(self) -> None:
-        """Hangs up."""
+        """Hangs up, or gives up waiting for its turn."""
+        GATE.leave(self)
+        self._ip = None
         self._capture.release()
+
+    def _check(self) -> str:
+        is_encrypted = self._url.lower().startswith("rtsps:")
+        return (check_reachable if is_encrypted else check_answers)(self._address)
 
     def _timed(self, image: Image, received_ns: int) -> Picture:
         # The camera's own stamp (RTP), counted from the first frame; 0 where a frame has none.

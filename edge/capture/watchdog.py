@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional
+from collections import Counter
+from typing import Callable, Iterable, Mapping, Optional, Sequence
 
 from edge.capture.reader import Reader
 from edge.clock import NS_PER_S
@@ -16,27 +17,38 @@ _PAUSE_NS = 2 * NS_PER_S
 
 
 class Watchdog:
-    """Notices cameras that stall, replaces threads that hang, and ends the app at too many."""
+    """Notices cameras that stall, replaces threads that hang, and ends the app at too many.
 
-    def __init__(self, readers: Iterable[Reader], on_failure: OnFailure) -> None:
-        self._readers: List[Reader] = list(readers)
+    `others` tells of threads that hang in cameras which nobody reads any more: by camera, at a
+    monotonic time.
+    """
+
+    def __init__(
+        self,
+        readers: Iterable[Reader],
+        on_failure: OnFailure,
+        others: Callable[[int], Mapping[str, int]] = lambda now_ns: {},
+    ) -> None:
+        self.readers: Sequence[Reader] = list(readers)
         self._on_failure = on_failure
+        self._others = others
         self._checked_ns: Optional[int] = None
 
     def check(self, now_ns: int) -> None:
         """Called several times a second, always from the same thread."""
         paused_ns = 0 if self._checked_ns is None else now_ns - self._checked_ns
         self._checked_ns = now_ns
-        for reader in self._readers:
+        for reader in self.readers:
             if paused_ns > _PAUSE_NS:
                 reader.excuse(paused_ns)
             reader.check_stall(now_ns)
-        hanging = {reader.name: reader.hanging for reader in self._readers}
+        hanging = Counter({reader.name: reader.hanging for reader in self.readers})
+        hanging.update(self._others(now_ns))
         if sum(hanging.values()) >= MAX_HANGING:
             self._on_failure("capture", CaptureError(_words(hanging)))
 
 
-def _words(hanging: Dict[str, int]) -> str:
+def _words(hanging: Mapping[str, int]) -> str:
     cameras = ", ".join(f"{name} {count}" for name, count in hanging.items() if count)
     return (
         f"{sum(hanging.values())} threads hang in the drivers of cameras ({cameras}): "

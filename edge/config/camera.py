@@ -83,6 +83,13 @@ class CameraConfig(Section):
         False,
         description="Its frames leave at once, each as a batch of its own, ahead of the others.",
     )
+    importance: int = Field(
+        5,
+        ge=1,
+        le=10,
+        description="Of cameras without priority, those with the lowest number give way first when "
+        "the governor sheds load; of equals, the last in this file.",
+    )
     max_staleness_ms: Optional[float] = Field(
         None,
         ge=1,
@@ -96,6 +103,12 @@ class CameraConfig(Section):
         le=60_000,
         description="Results later than this after capture are counted as missed deadlines.",
     )
+    score_threshold: Optional[float] = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Boxes scored below are dropped; default: postprocess.score_threshold.",
+    )
     loop: bool = Field(True, description="Files and folders start again at their end.")
     realtime: bool = Field(
         True,
@@ -103,6 +116,11 @@ class CameraConfig(Section):
     )
     stall_s: float = Field(
         3.0, ge=0.1, le=600, description="Without a frame for this long the camera is stalled."
+    )
+    picture_watch: bool = Field(
+        True,
+        description="Tells whether the picture is frozen, black or covered; false for a source "
+        "that may rightly stand still bit by bit, such as a computer's screen.",
     )
     size_wh: Optional[Tuple[Side, Side]] = Field(
         None,
@@ -125,7 +143,7 @@ class CameraConfig(Section):
         None,
         ge=0.01,
         le=10_000,
-        description="Fixed exposure time of a CSI or USB camera; default: as the camera likes.",
+        description="Fixed exposure time of a CSI or USB camera; default: automatic.",
     )
     sensor_mode: Optional[int] = Field(
         None,

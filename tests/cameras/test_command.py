@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import cv2
 import pytest
 
 from edge.cameras.command import CameraSurvey
+from edge.capture.hardware import Abilities
 from edge.capture.source import Source
 from edge.config.schema import Config
 from edge.demo.show import ASSETS
-from edge.errors import ConfigError
+from edge.errors import CaptureError, ConfigError
 from tests.capture.survey.test_csi_sensors import argus, bound
 
 BELT = {"name": "belt", "uri": str(ASSETS / "belt.mp4")}
@@ -60,6 +61,40 @@ def test_a_camera_whose_keys_must_change_is_exit_78(
     looked = survey(tmp_path, config_of({"name": "front", "uri": "csi://0"}))
     assert any("needs an OpenCV with GStreamer" in line for line in looked.lines())
     assert looked.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("model", "is_jetson", "model_wh"),
+    [
+        pytest.param("parts.onnx", True, (320, 320), id="a Jetson scales to the model"),
+        pytest.param("parts.onnx", False, None, id="software does not scale"),
+        pytest.param("absent.onnx", True, None, id="without its model"),
+    ],
+)
+def test_the_pipeline_that_is_tried_is_the_daemons(
+    model: str,
+    is_jetson: bool,
+    model_wh: Optional[Tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: List[object] = []
+
+    def opened(*arguments: object) -> Source:
+        asked.append(arguments[-1])
+        raise CaptureError("no camera here")
+
+    machine = Abilities(is_jetson, is_jetson, "OpenCV")
+    monkeypatch.setattr(Abilities, "of_this_machine", lambda: machine)
+    monkeypatch.setattr("edge.cameras.command.open_source", opened)
+    config = config_of({"name": "front", "uri": "csi://0"})
+    wanted = config.model.model_copy(update={"path": ASSETS / model})
+    looked = survey(tmp_path, config.model_copy(update={"model": wanted}))
+    lines = list(looked.lines())
+    assert asked == [model_wh]
+    is_said = any(line.startswith("model     ") and "own size" in line for line in lines)
+    assert is_said is (model == "absent.onnx")
+    assert looked.exit_code == 1
 
 
 def test_without_a_configuration_the_connected_ones_are_suggested(tmp_path: Path) -> None:

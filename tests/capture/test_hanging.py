@@ -189,6 +189,35 @@ def test_nothing_is_given_up_after_stop() -> None:
     assert camera.reader.join(GENEROUS_S)
 
 
+class Finished(HangingSource):
+    """A recording that is over, and whose file system hangs when it is closed."""
+
+    def read(self) -> Optional[Picture]:  # type: ignore[override]
+        if self._left:
+            self._left -= 1
+            return picture(1)
+        return None
+
+
+def test_a_recording_that_is_over_is_not_played_again_where_closing_it_hangs() -> None:
+    stuck = Finished("close", 2)
+    camera = Camera([stuck])  # there is no other source to open
+    camera.reader.start()
+    assert stuck.hung.wait(GENEROUS_S)
+    camera.expect(STARTING, ONLINE, CameraState.ENDED)
+    camera.pass_s(23)
+    assert (camera.reader.abandoned, camera.reader.hanging) == (1, 1)
+    camera.pass_s(3600)
+    assert camera.reader.abandoned == 1
+    assert camera.reader.status.state is CameraState.ENDED
+    stuck.gate.set()
+    wait_until(camera.has_all_back)
+    camera.reader.stop()
+    assert camera.reader.join(GENEROUS_S)
+    assert camera.statuses.empty()
+    assert camera.failures == []
+
+
 def test_a_defect_in_a_thread_that_was_given_up_is_still_told() -> None:
     class Defective(HangingSource):
         def close(self) -> None:

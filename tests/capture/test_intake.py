@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
 import pytest
@@ -119,3 +119,19 @@ def test_the_cap_counts_what_it_holds_back() -> None:
     assert camera.intake.frames_read == 200
     held_back = camera.mailbox.dropped[DropCause.RATE_CAP]
     assert camera.mailbox.received == 200 - held_back == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("keys", "pictures"),
+    [
+        pytest.param({}, [PictureState.OK, PictureState.FROZEN], id="watched"),
+        pytest.param({"picture_watch": False}, [None], id="not watched"),
+    ],
+)
+def test_a_screen_that_rightly_stands_still_need_not_be_watched(
+    keys: Dict[str, bool], pictures: List[Optional[PictureState]]
+) -> None:
+    camera = Camera("gstreamer:ximagesrc", **keys)
+    camera.take(310)
+    assert [status.picture for status in camera.told] == pictures
+    assert {status.state for status in camera.told} == {CameraState.ONLINE}

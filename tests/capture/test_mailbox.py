@@ -129,3 +129,26 @@ def test_only_the_expected_frame_is_taken() -> None:
     assert taken is not None
     assert taken.info.frame_id == 1
     assert mailbox.dropped == {DropCause.SUPERSEDED: 1}
+
+
+def test_the_next_frame_is_shown_once_and_goes_its_way() -> None:
+    mailbox, shown = Mailbox("gate", ignore), []
+    mailbox.put(frame(0))
+    mailbox.show_next(lambda one: shown.append(one.info.frame_id))
+    mailbox.show_next(lambda one: shown.append(-one.info.frame_id))
+    assert shown == []
+    mailbox.put(frame(1))
+    mailbox.put(frame(2))
+    assert shown == [1, -1]
+    taken = mailbox.take()
+    assert taken is not None
+    assert taken.info.frame_id == 2
+    assert (mailbox.received, mailbox.dropped) == (3, {DropCause.SUPERSEDED: 2})
+
+
+def test_a_closed_mailbox_shows_nothing() -> None:
+    mailbox, shown = Mailbox("gate", ignore), []
+    mailbox.show_next(lambda one: shown.append(one.info.frame_id))
+    mailbox.close()
+    mailbox.put(frame(0))
+    assert shown == []

@@ -10,6 +10,7 @@ import pytest
 from edge.capture import Source, open_source
 from edge.capture.gstreamer import CustomPipeline, HardwareCamera
 from edge.capture.hardware import Abilities
+from edge.capture.opencv import silence_decoders
 from edge.capture.opening import MediaSource, TurnedSource, source_factory
 from edge.capture.synthetic import SyntheticSource
 from edge.capture.v4l2_camera import V4l2Camera
@@ -228,3 +229,25 @@ def test_a_hardware_camera_that_is_not_there_is_named() -> None:
         with pytest.raises(CaptureError, match=words) as caught:
             made(uri, JETSON, **keys).open()
         assert "secret" not in str(caught.value)
+
+
+def test_the_machine_is_asked_once_however_often_cameras_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: List[str] = []
+
+    def has_gstreamer() -> bool:
+        asked.append("gstreamer")
+        return False
+
+    monkeypatch.setattr("edge.capture.hardware.has_gstreamer", has_gstreamer)
+    monkeypatch.setattr("os.putenv", lambda key, value: asked.append(key))
+    Abilities.of_this_machine.cache_clear()
+    silence_decoders.cache_clear()
+    try:
+        for _ in range(3):
+            open_from(Path(), "rtsp://h/s")
+    finally:
+        Abilities.of_this_machine.cache_clear()
+        silence_decoders.cache_clear()
+    assert asked == ["OPENCV_FFMPEG_LOGLEVEL", "gstreamer"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge.capture.picture_sample import PictureSample, detail, sample
+from edge.capture.picture_sample import PictureSample, detail, flickers, sample
 from edge.geometry import Image
 
 
@@ -18,7 +18,7 @@ def plain(level: int, size_wh: Tuple[int, int] = (320, 240)) -> Image:
 
 
 def cells(level: float) -> PictureSample:
-    return PictureSample(0, np.full((9, 16), level, np.float32))
+    return PictureSample(np.zeros((8, 48), np.uint8), 0, np.full((9, 16), level, np.float32))
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(0, 255))
@@ -89,3 +89,53 @@ def test_the_dark_keeps_its_detail_per_brightness() -> None:
     quarter, hundredth = day * np.float32(0.25), day * np.float32(0.01)
     assert unevenness(quarter) == pytest.approx(unevenness(day), rel=0.4)
     assert unevenness(hundredth) < 0.25 * unevenness(day)
+
+
+SCENE: NDArray[np.int64] = (
+    np.random.default_rng(3).integers(40, 200, (18, 32, 3)).repeat(8, axis=0).repeat(8, axis=1)
+)
+
+
+def noisy(view: NDArray[np.int64], seed: int, left: float = 0.0, right: float = 1.0) -> Image:
+    """With a sensor's noise in a part of the width."""
+    noise = np.random.default_rng(seed).integers(-2, 3, view.shape)
+    first, last = round(left * view.shape[1]), round(right * view.shape[1])
+    noise[:, :first] = noise[:, last:] = 0
+    return np.asarray(np.clip(view + noise, 0, 255), np.uint8)
+
+
+def white_right_of(share: float) -> NDArray[np.int64]:
+    view: NDArray[np.int64] = np.array(SCENE)
+    view[:, round(share * view.shape[1]) :] = 255
+    return view
+
+
+@pytest.mark.parametrize(
+    ("before", "seen", "expected"),
+    [
+        pytest.param(noisy(SCENE, 1), noisy(SCENE, 2), True, id="noise"),
+        pytest.param(noisy(SCENE, 1), noisy(SCENE, 1), False, id="nothing"),
+        pytest.param(noisy(SCENE, 1, 0.2), noisy(SCENE, 2, 0.2), False, id="in parts only"),
+        pytest.param(noisy(SCENE, 1), noisy(SCENE[:, ::-1], 2), None, id="another view"),
+        pytest.param(noisy(SCENE, 1), noisy(SCENE + 3, 2), None, id="another light"),
+        pytest.param(noisy(SCENE, 1), noisy(SCENE[:72], 2), None, id="another size"),
+        pytest.param(noisy(SCENE[:3], 1), noisy(SCENE[:3], 2), None, id="too small"),
+    ],
+)
+def test_noise_changes_all_of_a_picture_at_rest(
+    before: Image, seen: Image, expected: Optional[bool]
+) -> None:
+    assert flickers(sample(before), sample(seen)) is expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, True), (0.25, True), (0.125, False)])
+def test_what_is_white_has_no_noise_to_see(share: float, expected: bool) -> None:
+    view = white_right_of(share)
+    seen = [sample(noisy(view, seed, 0.0, share)) for seed in (1, 2)]
+    assert flickers(*seen) is expected
+
+
+def test_somebody_who_walks_through_is_no_motion_of_the_picture() -> None:
+    view: NDArray[np.int64] = np.array(SCENE)
+    view[:, 60:140] = 20
+    assert flickers(sample(noisy(SCENE, 1)), sample(noisy(view, 2))) is True

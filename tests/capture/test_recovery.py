@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional
 import pytest
 
 from edge.backoff import Backoff
-from edge.capture.recovery import Recovery, advice_for, device_of, wait_for_plug
+from edge.capture.recovery import Recovery, advice_for, wait_for_plug
 from edge.config.schema import CameraConfig
 
 S = 1_000_000_000
@@ -107,19 +107,6 @@ def test_a_plug_starts_over() -> None:
 )
 def test_only_argus_can_be_restarted(uri: str, has_advice: bool) -> None:
     assert ("nvargus-daemon" in advice_for(camera(uri))) is has_advice
-
-
-@pytest.mark.parametrize(
-    ("uri", "device"),
-    [
-        pytest.param("/dev/video3", Path("/dev/video3"), id="usb"),
-        pytest.param("/dev/v4l/by-id/usb-x", Path("/dev/v4l/by-id/usb-x"), id="usb by name"),
-        pytest.param("rtsp://gate/s", None, id="network"),
-        pytest.param("clip.mp4", None, id="file"),
-    ],
-)
-def test_whose_plug_can_be_seen(uri: str, device: Optional[Path]) -> None:
-    assert device_of(camera(uri)) == device
 
 
 class Waiting(threading.Event):

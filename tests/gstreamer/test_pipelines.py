@@ -124,7 +124,7 @@ FEEDS: Dict[str, Tuple[Callable[[], HardwareFeed], Tuple[int, int]]] = {
 def test_cameras_come_out_in_the_letterboxed_size(
     opener: Opener, make_feed: Callable[[], HardwareFeed], size_wh: Tuple[int, int]
 ) -> None:
-    source = HardwareCamera(make_feed(), (320, 320), Origin("it", "?"), opener.pipeline)
+    source = HardwareCamera(make_feed, (320, 320), Origin("it", "?"), opener.pipeline)
     for image in shown(source, 3):
         assert image.shape == (size_wh[1], size_wh[0], 3)
         assert image.flags.c_contiguous
@@ -132,13 +132,16 @@ def test_cameras_come_out_in_the_letterboxed_size(
 
 
 def test_without_a_model_the_size_stays(opener: Opener) -> None:
-    source = HardwareCamera(csi(**SD), None, Origin("it", "?"), opener.pipeline)
+    source = HardwareCamera(lambda: csi(**SD), None, Origin("it", "?"), opener.pipeline)
     assert shown(source)[0].shape == (480, 640, 3)
 
 
 def test_a_width_that_rows_do_not_fill_is_trimmed(opener: Opener) -> None:
     source = HardwareCamera(
-        usb(size_wh=[642, 482], pixel_format="yuyv"), None, Origin("it", "?"), opener.pipeline
+        lambda: usb(size_wh=[642, 482], pixel_format="yuyv"),
+        None,
+        Origin("it", "?"),
+        opener.pipeline,
     )
     image = shown(source)[0]
     assert image.shape == (482, 640, 3)
@@ -153,7 +156,7 @@ def test_turning_is_clockwise(
     opener: Opener, degrees: int, turns: int, size_wh: Tuple[int, int]
 ) -> None:
     source = HardwareCamera(
-        csi(**SD, rotate=degrees), (320, 320), Origin("it", "?"), opener.pipeline
+        lambda: csi(**SD, rotate=degrees), (320, 320), Origin("it", "?"), opener.pipeline
     )
     image = shown(source)[0]
     assert image.shape == (size_wh[1], size_wh[0], 3)
@@ -162,7 +165,9 @@ def test_turning_is_clockwise(
 
 
 def test_nv12_shows_what_bgr_shows(opener: Opener) -> None:
-    by_nv12 = shown(HardwareCamera(csi(**SD), (320, 320), Origin("it", "?"), opener.pipeline))[0]
+    by_nv12 = shown(
+        HardwareCamera(lambda: csi(**SD), (320, 320), Origin("it", "?"), opener.pipeline)
+    )[0]
     pipeline = in_software(csi(**SD).pipeline((320, 240)))
     line = launch_line(pipeline).replace("format=NV12,width=320", "format=BGR,width=320")
     by_bgr = shown(CustomPipeline(line, opener.line))[0]
@@ -251,7 +256,7 @@ def play_network_camera(
     address = f"127.0.0.1:{server.port}"
     spec = RtspSpec(f"rtsp://viewer:s%22cr%20et@{address}/stream", address)
     feed = rtsp_feed(spec, camera("rtsp://h/s", codec=codec, latency_ms=50))
-    source = HardwareCamera(feed, None, Origin(address, "check it"), opener.pipeline)
+    source = HardwareCamera(lambda: feed, None, Origin(address, "check it"), opener.pipeline)
     assert [image.shape for image in shown(source, 3)] == [shape] * 3
 
 
@@ -308,6 +313,6 @@ def test_a_new_size_is_an_error_until_it_is_opened_again(opener: Opener, tmp_pat
     both = tmp_path / "both.ts"
     both.write_bytes(b"".join(clip.read_bytes() for clip in clips))
     feed = file_feed(both, camera(str(both)))
-    source = HardwareCamera(feed, None, Origin("gate", "?"), opener.pipeline)
+    source = HardwareCamera(lambda: feed, None, Origin("gate", "?"), opener.pipeline)
     with pytest.raises(CaptureError, match="gate changed its picture's size"):
         shown(source, 20)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from edge.capture.attempt import Attempt
 from edge.capture.source import Picture, Source, open_in_turn
-from edge.capture.survey.attempt import Attempt
 from edge.capture.survey.finding import Finding
 from edge.clock import NS_PER_S, Clock
 from edge.config.schema import CameraConfig
 from edge.errors import CaptureError
 from edge.geometry import Image
+from edge.threads import call_in_thread
 
 Diagnose = Callable[[CameraConfig], Optional[Finding]]
 """Says why a camera does not deliver, None if nothing is known; it may hang."""
@@ -21,7 +23,9 @@ _WATCHED_NS = NS_PER_S
 # A recording comes as fast as it decodes.
 _MOST_RECORDED = 10
 _DIAGNOSIS_S = 15.0
-_PATIENCE_S = 5.0
+# Longer than OpenCV's own time-outs of a network camera.
+_LETTING_GO_S = 20.0
+_HANGS = "its driver hangs: unplug the camera and plug it in again, or restart"
 
 
 class ProbeState(str, Enum):
@@ -70,7 +74,7 @@ class Job(NamedTuple):
     finding: Optional[Finding] = None
 
 
-class Watch:
+class Viewer:
     """Opens a source and watches it; `view` is there from the first frame on."""
 
     def __init__(self, source: Source, clock: Clock) -> None:
@@ -80,12 +84,13 @@ class Watch:
         self._first_ns = 0
         self._is_recorded = False
         self._moments_s: List[float] = []
+        self._end = ""
         self.view: Optional[View] = None
 
     def run(self) -> View:
         """Returns what was seen in about a second; raises CaptureError."""
         try:
-            open_in_turn(self._source)
+            open_in_turn(self._source, self._begin)
             while not self._is_enough():
                 picture = self._source.read()
                 if picture is None:
@@ -94,12 +99,23 @@ class Watch:
         finally:
             self._source.close()
         if self.view is None:
-            raise CaptureError("it holds no picture")
+            raise CaptureError(self._end or "it holds no picture")
         return self.view
+
+    def left_s(self, timeout_s: float) -> float:
+        """What is left of a time for the first frame; it begins when the source's turn has come."""
+        return timeout_s - (self._clock.monotonic_ns() - self._opened_ns) / NS_PER_S
+
+    def stop(self, reason: str) -> None:
+        """Has `run` end as soon as the source comes back, for lack of a frame for this reason."""
+        self._end = reason
+
+    def _begin(self) -> None:
+        self._opened_ns = self._clock.monotonic_ns()
 
     def _is_enough(self) -> bool:
         if self.view is None:
-            return False
+            return bool(self._end)
         if self._is_recorded and len(self._moments_s) >= _MOST_RECORDED:
             return True
         return self._clock.monotonic_ns() - self._first_ns >= _WATCHED_NS
@@ -132,21 +148,12 @@ def probe_all(
 
     A camera has `timeout_s` for its first frame; what hangs after it is left behind.
     """
-    attempts = [
-        Attempt(f"probe-{job.camera.name}", _bound(job, diagnose, clock, timeout_s)) for job in jobs
+    answers = [
+        call_in_thread(f"probe-{job.camera.name}", partial(probe, job, diagnose, clock, timeout_s))
+        for job in jobs
     ]
-    for job, attempt in zip(jobs, attempts):
-        try:
-            result = attempt.result(timeout_s + _DIAGNOSIS_S + _PATIENCE_S)
-        except CaptureError as error:
-            result = _failed(job.camera, Finding(str(error)))
-        yield result or _failed(job.camera, Finding("the probe hangs"))
-
-
-def _bound(
-    job: Job, diagnose: Diagnose, clock: Clock, timeout_s: float
-) -> Callable[[], ProbeResult]:
-    return lambda: probe(job, diagnose, clock, timeout_s)
+    for answer in answers:
+        yield answer.result()
 
 
 def probe(job: Job, diagnose: Diagnose, clock: Clock, timeout_s: float) -> ProbeResult:
@@ -156,15 +163,34 @@ def probe(job: Job, diagnose: Diagnose, clock: Clock, timeout_s: float) -> Probe
         return ProbeResult(camera, ProbeState.DISABLED)
     if source is None:
         return _failed(camera, finding)
-    watch = Watch(source, clock)
-    attempt = Attempt(f"watch-{camera.name}", watch.run)
+    viewer = Viewer(source, clock)
     try:
-        view = attempt.result(timeout_s) or watch.view
+        view = _look(viewer, camera.name, timeout_s)
     except CaptureError as error:
-        return _failed(camera, _explain(camera, diagnose, str(error)), watch.view)
-    if view is not None:
-        return ProbeResult(camera, ProbeState.OK, view)
-    return _failed(camera, _explain(camera, diagnose, f"no frame within {timeout_s:g} s"))
+        return _failed(camera, _explain(camera, diagnose, str(error)), viewer.view)
+    if view is None:
+        # Not diagnosed: a camera that still serves the probe looks as if it were in use.
+        return _failed(camera, Finding(_no_frame(timeout_s), _HANGS))
+    return ProbeResult(camera, ProbeState.OK, view)
+
+
+def _look(viewer: Viewer, name: str, timeout_s: float) -> Optional[View]:
+    """What is seen; None from a source that hangs.
+
+    Raises CaptureError if there is nothing to be seen, when the source is closed.
+    """
+    attempt = Attempt(f"watch-{name}", viewer.run)
+    left_s = timeout_s
+    while left_s > 0 and attempt.result(left_s) is None:
+        left_s = viewer.left_s(timeout_s)
+    if viewer.view is None:
+        viewer.stop(_no_frame(timeout_s))
+        attempt.result(_LETTING_GO_S)
+    return viewer.view
+
+
+def _no_frame(timeout_s: float) -> str:
+    return f"no frame within {timeout_s:g} s"
 
 
 def _explain(camera: CameraConfig, diagnose: Diagnose, reason: str) -> Finding:

@@ -15,6 +15,7 @@ from io import BufferedReader
 from typing import List, NoReturn, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
+from edge.capture.names import RESOLVER
 from edge.capture.survey.finding import Finding
 from edge.capture.survey.rtsp_messages import (
     Credentials,
@@ -30,6 +31,7 @@ from edge.capture.survey.rtsp_messages import (
 )
 from edge.config.camera import Transport
 from edge.config.camera_uri import RtspSpec
+from edge.errors import CaptureError
 
 _DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322}
 _MOST_HEADERS = 64
@@ -111,7 +113,7 @@ _Road = Union[_OverTcp, _OverUdp]
 def diagnose_rtsp(spec: RtspSpec, transport: Transport, timeout_s: float) -> Finding:
     """Talks to the camera and says what went wrong; never raises.
 
-    Each step may take `timeout_s`; resolving a name takes as long as the system lets it.
+    Each step may take `timeout_s`.
     """
     bare, credentials = split_credentials(spec.url)
     address = spec.address
@@ -311,9 +313,9 @@ def _connect(url: str, address: str, timeout_s: float) -> socket.socket:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
     last: Optional[OSError] = None
-    for place in _resolve(host, port):
+    for ip in _resolve(host):
         try:
-            connection = socket.create_connection(place, timeout_s)
+            connection = socket.create_connection((ip, port), timeout_s)
         except OSError as error:
             last = error
             continue
@@ -321,15 +323,12 @@ def _connect(url: str, address: str, timeout_s: float) -> socket.socket:
     raise _unreachable(address, last, timeout_s)
 
 
-def _resolve(host: str, port: int) -> List[Tuple[str, int]]:
+def _resolve(host: str) -> List[str]:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:  # a label of over 63 characters is no host name
-        raise _Told(
-            f"the name {host} is not known here",
-            "check its spelling and the DNS server (`getent hosts`), or give the IP address",
-        ) from error
-    return [(str(entry[4][0]), port) for entry in found]
+        return RESOLVER.addresses(host)
+    except CaptureError as error:
+        advice = "check its spelling and the DNS server (`getent hosts`), or give the IP address"
+        raise _Told(str(error), advice) from error
 
 
 def _secured(connection: socket.socket, host: str, address: str) -> socket.socket:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import grp
 import os
 import re
@@ -13,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
-from edge.capture.survey import v4l2_abi as abi
-from edge.capture.survey.attempt import Attempt
+from edge.capture import v4l2_abi as abi
+from edge.capture.attempt import Attempt
 from edge.capture.survey.finding import Finding
+from edge.capture.v4l2_node import Ioctl, opened
 from edge.errors import CaptureError
-
-Ioctl = Callable[[int, bytearray], None]
-"""Asks an open device; the answer replaces the bytes. Raises OSError."""
 
 CSI_DRIVER = "tegra-video"
 
@@ -130,16 +127,6 @@ def describe(node: Path, ioctl: Ioctl, root: Path) -> Optional[V4l2Device]:
     )
 
 
-@contextlib.contextmanager
-def opened(node: Path) -> Iterator[Ioctl]:
-    """Opens a node, which takes nothing from whoever streams from it."""
-    descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        yield lambda request, data: _ask(descriptor, request, data)
-    finally:
-        os.close(descriptor)
-
-
 def read_capability(ioctl: Ioctl) -> abi.Capability:
     """What the node is; OSError (ENOTTY) if it is no V4L2 device."""
     request = abi.capability_request()
@@ -216,10 +203,6 @@ def _inspected(node: Path, attempt: Attempt[List[Optional[V4l2Device]]]) -> Opti
 
 def _with_name(device: V4l2Device, name: Optional[Path]) -> V4l2Device:
     return dataclasses.replace(device, stable_name=name)
-
-
-def _ask(descriptor: int, request: int, data: bytearray) -> None:
-    fcntl.ioctl(descriptor, request, data, True)
 
 
 def _entries(ioctl: Ioctl, number: int, request_at: Callable[[int], bytearray]) -> Iterator[bytes]:

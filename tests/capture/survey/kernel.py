@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple, TypeVar
 
-from edge.capture.survey import v4l2_abi as abi
+from edge.capture import v4l2_abi as abi
 
 T = TypeVar("T")
 WEBCAM, METADATA, CODEC = 0x04200001, 0x04A00000, 0x04204000
@@ -25,6 +25,8 @@ class Kernel:
     formats: Dict[bytes, Sizes] = field(default_factory=dict)
     is_busy: bool = False
     never_says_no_more: bool = False
+    controls: Dict[int, int] = field(default_factory=dict)
+    defaults: Dict[int, int] = field(default_factory=dict)
 
     def __call__(self, request: int, data: bytearray) -> None:
         answer = {
@@ -33,6 +35,9 @@ class Kernel:
             abi.ENUM_FMT: self._format,
             abi.ENUM_FRAMESIZES: self._size,
             abi.ENUM_FRAMEINTERVALS: self._interval,
+            abi.GET_CONTROL: self._get_control,
+            abi.SET_CONTROL: self._set_control,
+            abi.QUERY_CONTROL: self._query_control,
         }[request](bytes(data))
         assert len(answer) == len(data)
         data[:] = answer
@@ -62,6 +67,26 @@ class Kernel:
         index, code, *size = struct.unpack_from("<I4sII", data)
         fraction = self._entry(list(self.formats[code][size[0], size[1]]), index)
         return struct.pack("<I4sIIIII24x", index, code, *size, 1, *fraction)
+
+    def _get_control(self, data: bytes) -> bytes:
+        control = self._known_control(data)
+        return struct.pack("<Ii", control, self.controls[control])
+
+    def _set_control(self, data: bytes) -> bytes:
+        control = self._known_control(data)
+        (self.controls[control],) = struct.unpack_from("<i", data, 4)
+        return data
+
+    def _query_control(self, data: bytes) -> bytes:
+        control = self._known_control(data)
+        limits = (0, 3, 1, self.defaults[control])
+        return struct.pack("<II32s4iI8x", control, 3, b"Auto Exposure", *limits, 0)
+
+    def _known_control(self, data: bytes) -> int:
+        (control,) = struct.unpack_from("<I", data)
+        if control not in self.controls:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return int(control)
 
     def _entry(self, entries: Sequence[T], index: int) -> T:
         if self.never_says_no_more:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 
 from edge.capture import open_source
-from edge.capture.source import Picture
+from edge.capture.source import Busy, Picture
+from edge.capture.survey import probe as probing
 from edge.capture.survey.finding import Finding
 from edge.capture.survey.probe import (
     Job,
     ProbeResult,
     ProbeState,
-    Watch,
+    Viewer,
     frame_rate,
     probe,
     probe_all,
@@ -63,6 +65,10 @@ def nothing_known(camera: CameraConfig) -> Optional[Finding]:
     return None
 
 
+def unwanted(camera: CameraConfig) -> Optional[Finding]:
+    raise AssertionError(f"{camera.name} is diagnosed")
+
+
 def look(
     source: ScriptedSource,
     diagnose: Callable[[CameraConfig], Optional[Finding]] = nothing_known,
@@ -101,7 +107,7 @@ def test_a_live_camera_is_watched_for_a_second() -> None:
         return picture()
 
     source = ScriptedSource(*[frame] * 100)
-    view = Watch(source, clock).run()
+    view = Viewer(source, clock).run()
     assert (view.frames, view.fps, view.first_frame_s) == (5, 4.0, 0.25)
     assert view.size_wh == (16, 12)
     assert view.taken_unix_ms == clock.unix_ms()
@@ -110,7 +116,7 @@ def test_a_live_camera_is_watched_for_a_second() -> None:
 
 def test_a_recordings_rate_is_its_own() -> None:
     source = ScriptedSource(*[picture(n / 25) for n in range(100)])
-    view = Watch(source, ManualClock(1)).run()
+    view = Viewer(source, ManualClock(1)).run()
     assert view.fps == pytest.approx(25.0)
     assert view.frames == 10
 
@@ -137,15 +143,65 @@ def test_what_comes_of_a_probe(
     assert source.is_closed.is_set()
 
 
-def test_a_source_that_hangs_is_left_behind_and_closes_itself_later() -> None:
+def test_a_source_that_hangs_is_left_behind_undiagnosed_and_closes_itself_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probing, "_LETTING_GO_S", SHORT_S)
     gate = threading.Event()
     source = ScriptedSource(hang(gate))
-    result = look(source, timeout_s=SHORT_S)
+    result = look(source, unwanted, timeout_s=SHORT_S)
     assert result.state is ProbeState.FAILED
-    assert result.finding == Finding("no frame within 0.1 s")
+    assert result.finding is not None
+    assert result.finding.reason == "no frame within 0.1 s"
+    assert result.finding.advice.startswith("its driver hangs: ")
     assert not source.is_closed.is_set()
     gate.set()
     assert source.is_closed.wait(60)
+
+
+@pytest.mark.parametrize("reason", ["gone", "no frame within 0.1 s"], ids=["its words", "none"])
+def test_a_camera_is_diagnosed_only_when_the_probe_has_let_it_go(reason: str) -> None:
+    gate, closed = threading.Event(), []
+
+    def late() -> None:
+        gate.wait(60)
+        if reason == "gone":
+            raise CaptureError(reason)
+
+    source = ScriptedSource(late)
+
+    def diagnose(camera: CameraConfig) -> Optional[Finding]:
+        closed.append(source.is_closed.is_set())
+        return Finding("", "look")
+
+    threading.Timer(1.0, gate.set).start()  # the time for a frame is over long before
+    result = look(source, diagnose, timeout_s=SHORT_S)
+    assert closed == [True]
+    assert result.finding == Finding(reason, "look")
+
+
+class Waiting(ScriptedSource):
+    """Has to wait for its turn, so many times; each takes longer than a camera has."""
+
+    def __init__(self, times: int, *steps: object) -> None:
+        super().__init__(*steps)
+        self._times = times
+        self.opened = 0
+
+    def open(self) -> None:
+        if self._times:
+            self._times -= 1
+            time.sleep(0.15)
+            raise Busy("other cameras are being opened")
+        self.opened += 1
+
+
+def test_the_wait_for_ones_turn_takes_nothing_of_ones_time() -> None:
+    source = Waiting(5, picture(0.0), None)
+    result = look(source, timeout_s=0.5)
+    assert result.state is ProbeState.OK, result.finding
+    assert result.view is not None
+    assert source.opened == 1
 
 
 def test_a_source_that_hangs_after_its_first_frame_gave_one() -> None:

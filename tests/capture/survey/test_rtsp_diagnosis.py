@@ -179,7 +179,7 @@ def test_a_closed_port_refuses() -> None:
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "b" * 64])
 def test_a_name_that_is_not_known(host: str) -> None:
     finding = diagnose_rtsp(spec_of(f"rtsp://a:secret@{host}/s"), Transport.TCP, PATIENT_S)
-    assert finding.reason == f"the name {host} is not known here"
+    assert finding.reason.startswith(f"the name {host} is not known here: ")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from edge.capture.survey import v4l2_abi as abi
+from edge.capture import v4l2_abi as abi
 
 
 def padded(text: bytes, size: int) -> bytes:
@@ -30,6 +30,9 @@ def test_the_request_numbers_are_the_kernels() -> None:
     assert abi.REQBUFS == 0xC0145608
     assert abi.ENUM_FRAMESIZES == 0xC02C564A
     assert abi.ENUM_FRAMEINTERVALS == 0xC034564B
+    assert abi.GET_CONTROL == 0xC008561B
+    assert abi.SET_CONTROL == 0xC008561C
+    assert abi.QUERY_CONTROL == 0xC0445624
 
 
 def test_a_webcam_says_what_it_is() -> None:
@@ -115,3 +118,12 @@ def test_an_interval_of_nothing_is_no_rate() -> None:
 
 def test_freeing_asks_for_no_buffer() -> None:
     assert abi.free_buffers_request(1) == struct.pack("<III", 0, 1, 1) + bytes(8)
+
+
+def test_controls() -> None:
+    assert abi.control_request(0x009A0901, 3) == bytes.fromhex("01099a00 03000000")
+    assert abi.parse_control(bytes.fromhex("01099a00 ffffffff")) == -1
+    assert abi.default_request(0x009A0901) == bytes.fromhex("01099a00") + bytes(64)
+    limits = struct.pack("<4i", 0, 3, 1, 3)
+    answer = bytes.fromhex("01099a00 03000000") + padded(b"Auto Exposure", 32) + limits + bytes(12)
+    assert abi.parse_default(answer) == 3

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from edge.capture.survey.attempt import Attempt
+from edge.capture.attempt import Attempt
 from edge.errors import CaptureError
 
 PATIENT_S = 30.0

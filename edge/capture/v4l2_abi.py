@@ -13,6 +13,8 @@ _CAPABILITY = struct.Struct("=16s32s32sIII12x")
 _FORMAT = struct.Struct("=III32sII12x")
 _FRAME_SIZE = struct.Struct("=III6I8x")
 _FRAME_INTERVAL = struct.Struct("=IIIII6I8x")
+_CONTROL = struct.Struct("=Ii")
+_CONTROL_RANGE = struct.Struct("=II32s4iI8x")
 _REQUEST_BUFFERS = struct.Struct("=IIIIB3x")
 
 
@@ -23,8 +25,15 @@ def _number(direction: int, number: int, layout: struct.Struct) -> int:
 QUERYCAP = _number(_READ, 0, _CAPABILITY)
 ENUM_FMT = _number(_READ | _WRITE, 2, _FORMAT)
 REQBUFS = _number(_READ | _WRITE, 8, _REQUEST_BUFFERS)
+GET_CONTROL = _number(_READ | _WRITE, 27, _CONTROL)
+SET_CONTROL = _number(_READ | _WRITE, 28, _CONTROL)
+QUERY_CONTROL = _number(_READ | _WRITE, 36, _CONTROL_RANGE)
 ENUM_FRAMESIZES = _number(_READ | _WRITE, 74, _FRAME_SIZE)
 ENUM_FRAMEINTERVALS = _number(_READ | _WRITE, 75, _FRAME_INTERVAL)
+
+EXPOSURE_AUTO = 0x009A0901
+EXPOSURE_MANUAL, EXPOSURE_APERTURE_PRIORITY = 1, 3
+EXPOSURE_UNITS_PER_MS = 10  # of the control of the exposure's time
 
 _CAP_VIDEO_CAPTURE, _CAP_VIDEO_CAPTURE_MPLANE = 0x1, 0x1000
 _CAP_VIDEO_M2M_MPLANE, _CAP_VIDEO_M2M = 0x4000, 0x8000
@@ -145,6 +154,27 @@ def parse_interval(data: bytes) -> IntervalEntry:
 def free_buffers_request(buffer_type: int) -> bytearray:
     """For REQBUFS of no buffers: takes nothing, and fails with EBUSY where another streams."""
     return bytearray(_REQUEST_BUFFERS.pack(0, buffer_type, _MEMORY_MMAP, 0, 0))
+
+
+def control_request(control: int, value: int = 0) -> bytearray:
+    """For GET_CONTROL and SET_CONTROL."""
+    return bytearray(_CONTROL.pack(control, value))
+
+
+def parse_control(data: bytes) -> int:
+    """The value that GET_CONTROL answered."""
+    _control, value = _CONTROL.unpack(data)
+    return int(value)
+
+
+def default_request(control: int) -> bytearray:
+    """For QUERY_CONTROL."""
+    return bytearray(_CONTROL_RANGE.pack(control, 0, b"", 0, 0, 0, 0, 0))
+
+
+def parse_default(data: bytes) -> int:
+    """The driver's own value of a control, of what QUERY_CONTROL answered."""
+    return int(_CONTROL_RANGE.unpack(data)[6])
 
 
 def _fps(numerator: int, denominator: int) -> float:
