@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence
 
 # Generous: a loaded machine may be slow, and a test that passes never waits this long.
 PATIENCE_S = 30.0
@@ -40,9 +40,17 @@ def _executable(name: str) -> str:
 
 
 class Broker:
-    """One mosquitto without persistence, on the same port through all its restarts."""
+    """One mosquitto without persistence, on the same port through all its restarts.
 
-    def __init__(self, folder: Path, passwords: Optional[Dict[str, str]] = None) -> None:
+    `settings` are more lines of its configuration, of its one listener for example.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        passwords: Optional[Dict[str, str]] = None,
+        settings: Sequence[str] = (),
+    ) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
         self._folder = folder
@@ -54,6 +62,7 @@ class Broker:
         lines += [f"allow_anonymous {'false' if passwords else 'true'}"]
         if passwords:
             lines.append(f"password_file {self._write_passwords(passwords)}")
+        lines += settings
         self._config.write_text("\n".join(lines) + "\n")
 
     @property
@@ -92,6 +101,14 @@ class Broker:
         command = [_executable("mosquitto_pub"), "-h", self.host, "-p", str(self.port)]
         command += ["-q", "1", "-t", topic, "-m", payload] + (["-r"] if retain else [])
         subprocess.run(command, check=True, timeout=PATIENCE_S)
+
+    def publish_lines(self, topic: str, payloads: Sequence[str]) -> None:
+        """Publishes many at QoS 1 through one connection, as fast as it goes."""
+        command = [_executable("mosquitto_pub"), "-h", self.host, "-p", str(self.port)]
+        lines = "".join(f"{payload}\n" for payload in payloads).encode()
+        subprocess.run(
+            [*command, "-q", "1", "-t", topic, "-l"], input=lines, check=True, timeout=PATIENCE_S
+        )
 
     def _write_passwords(self, passwords: Dict[str, str]) -> Path:
         path = self._folder / "passwords"
@@ -137,7 +154,12 @@ class Received(NamedTuple):
 
 
 class Subscriber:
-    """One mosquitto_sub; it is subscribed once the constructor returns."""
+    """One mosquitto_sub; it is subscribed once the constructor returns.
+
+    `heard` is what all of them received, for whoever wants to look at everything.
+    """
+
+    heard: ClassVar[List[Received]] = []
 
     def __init__(
         self, broker: Broker, topic: str = "#", qos: int = 1, options: Sequence[str] = ()
@@ -149,7 +171,11 @@ class Subscriber:
         command += ["-h", broker.host, "-p", str(broker.port)]
         command += ["-t", topic, "-q", str(qos), "-F", "message %r %t %p", *options]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",  # a JPEG is no text
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -187,3 +213,4 @@ class Subscriber:
             elif line.startswith("message "):
                 _, retain, topic, payload = line.rstrip("\n").split(" ", 3)
                 self.messages.append(Received(topic, payload, retain == "1"))
+                self.heard.append(self.messages[-1])

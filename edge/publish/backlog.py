@@ -15,6 +15,7 @@ class Loss(str, Enum):
     OFFLINE = "offline"
     BACKLOG = "backlog"
     CONNECTION_LOST = "connection_lost"
+    REFUSED = "refused"
     STOPPED = "stopped"
 
 

@@ -61,6 +61,7 @@ class CameraStats(Payload):
     deadline_missed: Count = Field(description="Results later than the camera's deadline_ms.")
     dropped: Dict[str, Count] = Field(description="Frames that were read but not told, by cause.")
     latency_ms_p50: Optional[float] = Field(None, description="Capture to result.")
+    latency_ms_p95: Optional[float] = Field(None, description="Capture to result.")
     latency_ms_p99: Optional[float] = Field(None, description="Capture to result.")
 
 
@@ -80,6 +81,7 @@ def camera_stats_payload(counters: records.CameraCounters, header: Header) -> Ca
         deadline_missed=counters.deadline_missed,
         dropped={cause.value: counters.dropped.get(cause, 0) for cause in records.DropCause},
         latency_ms_p50=_rounded(counters.latency_ms_p50),
+        latency_ms_p95=_rounded(counters.latency_ms_p95),
         latency_ms_p99=_rounded(counters.latency_ms_p99),
     )
 

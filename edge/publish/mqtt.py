@@ -3,42 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
-from typing import Any
+import ssl
+from typing import Any, Dict, List, Optional, Sequence, Set
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client, topic_matches_sub
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
-from edge.config.schema import MqttConfig
-from edge.errors import PublishError
+from edge.config.mqtt import MqttConfig, MqttVersion
+from edge.errors import BrokerRefuses, ConfigError, PublishError
+from edge.publish.about import about
+from edge.publish.refusals import is_passing, refusal_in_words
 from edge.publish.retained import Message
-from edge.publish.traffic import Ending, Traffic
+from edge.publish.security import (
+    TlsSocket,
+    Unanswered,
+    may_pass,
+    tls_context,
+    tls_failure_in_words,
+)
+from edge.publish.subscription import Subscription
+from edge.publish.traffic import Ending, Exchange
 
 # Pings and time-outs are paho's, but it must be given the chance to look at the clock.
 _TICK_S = 1.0
 
-# Reason codes of MQTT 5, into which paho translates those of 3.1.1.
-_CLIENT_ID_REJECTED = 0x85
-_BAD_USER_OR_PASSWORD = 0x86
-_NOT_AUTHORIZED = 0x87
-_UNAVAILABLE = 0x88
+# For the broker to close a connection that was taken leave of.
+_HANG_UP_S = 0.5
+
 _KEEP_ALIVE_TIMEOUT = 0x8D
 
-
-def refusal_in_words(code: int, config: MqttConfig, client_id: str) -> str:
-    """What the broker means by a CONNACK with this MQTT 5 reason code, and what to do."""
-    if code in (_BAD_USER_OR_PASSWORD, _NOT_AUTHORIZED) and config.username is None:
-        return "it wants a user and a password: set mqtt.username and mqtt.password"
-    words = {
-        _CLIENT_ID_REJECTED: f"it rejects the client id {client_id!r}: change mqtt.client_id",
-        _BAD_USER_OR_PASSWORD: f"wrong user or password for user {config.username!r}: "
-        "check mqtt.username and mqtt.password",
-        _NOT_AUTHORIZED: f"user {config.username!r} is not authorized: check mqtt.username, "
-        "mqtt.password and the broker's access list",
-        _UNAVAILABLE: "it is unavailable",
-    }
-    return words.get(code, f"it gives reason code {code}")
+_PROTOCOLS = {
+    MqttVersion.V3_1_1: MQTTProtocolVersion.MQTTv311,
+    MqttVersion.V5: MQTTProtocolVersion.MQTTv5,
+}
 
 
 class Connection:
@@ -47,63 +49,79 @@ class Connection:
     Nothing of a lost connection may reach the next: paho would send an old retained message
     after the newer one that is sent on connecting, and the broker would remember the old one.
     All of paho runs on the thread that calls `serve`; `wake` becomes readable when there is
-    something new to send.
+    something new to send. Without a `will` the broker says nothing when the connection breaks.
     """
 
     def __init__(
         self,
         config: MqttConfig,
         client_id: str,
-        will: Message,
-        traffic: Traffic,
+        will: Optional[Message],
+        traffic: Exchange,
         wake: socket.socket,
+        subscriptions: Sequence[Subscription] = (),
     ) -> None:
         self._config = config
         self._client_id = client_id
-        self._will = will
         self._traffic = traffic
         self._wake = wake
+        self._subscriptions: List[Subscription] = list(subscriptions)
+        self._asked: Dict[int, str] = {}
         self._is_accepted = False
         self._is_greeted = False
-        self._refusal = ""
+        self._refusal: Optional[PublishError] = None
         self._loss = ""
-        self._client = self._make_client()
+        # A broker of version 5 says how many messages it takes before it has acknowledged one.
+        self._receive_maximum = 65_535
+        self._unacknowledged: Set[int] = set()
+        self._client = self._make_client(will)
 
     def serve(self) -> None:
         """Connects and moves messages until the traffic wants an end.
 
-        Raises PublishError, with the reason in words, if it ends in any other way.
+        Raises PublishError, with the reason in words, if it ends in any other way: BrokerRefuses
+        where the next attempt will end like this one.
         """
         sock = self._open()
         try:
             self._exchange(sock)
             if self._traffic.ending() is Ending.DISCONNECT:
-                self._client.disconnect()
-                self._client.loop_write()
+                self._disconnect(sock)
         finally:
             sock.close()
         if self._traffic.ending() is Ending.STAY:
-            raise PublishError(self._why_ended())
+            raise self._why_ended(sock)
 
-    def _make_client(self) -> Client:
+    def _disconnect(self, sock: Any) -> None:
+        # paho closes its socket at once. Where something came in that nobody has read, that cuts
+        # the connection off, the broker misses the farewell, and sets the will.
+        with socket.socket(fileno=os.dup(sock.fileno())) as line:
+            self._client.disconnect()
+            self._client.loop_write()
+            _await_end(line)
+
+    def _make_client(self, will: Optional[Message]) -> Client:
+        config = self._config
+        is_5 = config.version is MqttVersion.V5
         client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
-            clean_session=True,
-            protocol=MQTTProtocolVersion.MQTTv311,
+            clean_session=None if is_5 else True,  # version 5: unless asked for, none is kept
+            protocol=_PROTOCOLS[config.version],
             reconnect_on_failure=False,
         )
         client.max_inflight_messages_set(0)  # the backlog's window is the limit
-        if self._config.username is not None:
-            password = self._config.password
+        if config.username is not None:
+            password = config.password
             client.username_pw_set(
-                self._config.username, password.get_secret_value() if password else None
+                config.username, password.get_secret_value() if password else None
             )
-        will = self._will
-        client.will_set(will.topic, will.payload, will.qos, will.retain)
+        if will is not None:
+            client.will_set(will.topic, will.payload, will.qos, will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         # Its presence alone keeps publish() from writing to the socket, and so from confirming
         # a message before its id is known here.
@@ -113,8 +131,16 @@ class Connection:
     def _open(self) -> Any:
         config = self._config
         try:
-            self._client.connect(config.host, config.port, config.keepalive_s)
+            if config.tls is not None:
+                self._client.tls_set_context(tls_context(config.tls))
+                self._client.tls_insecure_set(not config.tls.check_hostname)
+            self._client.connect(config.host, config.tcp_port, config.keepalive_s)
+        except ConfigError as exc:
+            raise BrokerRefuses(str(exc)) from exc
         except (OSError, UnicodeError) as exc:  # UnicodeError: a name that DNS cannot spell
+            if isinstance(exc, (ssl.SSLError, ConnectionResetError, Unanswered)):
+                kind = PublishError if may_pass(exc) else BrokerRefuses
+                raise kind(f"no TLS: {tls_failure_in_words(exc, config)}") from exc
             reason = getattr(exc, "strerror", None) or str(exc)
             raise PublishError(f"cannot be reached: {reason}") from exc
         sock: Any = self._client.socket()
@@ -131,10 +157,17 @@ class Connection:
                 if self._client.want_write():
                     interest |= selectors.EVENT_WRITE
                 selector.modify(sock, interest)
-                ready = {key.fileobj: events for key, events in selector.select(_TICK_S)}
+                # What TLS has decrypted already, no selector sees.
+                has_more = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+                found = selector.select(0 if has_more else self._pause_s())
+                ready = {key.fileobj: events for key, events in found}
                 if self._wake in ready:
                     _drain(self._wake)
-                self._step(ready.get(sock, 0))
+                self._step(ready.get(sock, 0) | (selectors.EVENT_READ if has_more else 0))
+
+    def _pause_s(self) -> float:
+        pause_s = self._traffic.pause_s()
+        return _TICK_S if pause_s is None else min(pause_s, _TICK_S)
 
     def _goes_on(self, sock: Any) -> bool:
         return self._client.socket() is sock and self._traffic.ending() is Ending.STAY
@@ -151,26 +184,80 @@ class Connection:
     def _hand_over(self) -> None:
         if not self._is_greeted:
             self._traffic.connected()
-        while self._client.socket() is not None:
+        while self._client.socket() is not None and self._has_room():
             message = self._traffic.next_message()
             if message is None:
                 break
-            # The result is of no interest: what is not confirmed by the end of the connection
-            # was not sent.
-            info = self._client.publish(message.topic, message.payload, message.qos, message.retain)
-            self._traffic.sent(info.mid, message)
-            self._client.loop_write()
+            self._send(message)
         if not self._is_greeted:
             # Not before the birth messages, or the broker answers with the last run's `offline`.
-            self._client.subscribe(self._will.topic, qos=1)
+            self._subscribe()
             self._is_greeted = True
+        self._unsubscribe()
 
-    def _why_ended(self) -> str:
-        if self._refusal:
-            return f"refuses the connection: {self._refusal}"
+    def _has_room(self) -> bool:
+        return len(self._unacknowledged) < self._receive_maximum
+
+    def _send(self, message: Message) -> None:
+        # The result is of no interest: what is not confirmed by the end of the connection was
+        # not sent.
+        info = self._client.publish(
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            self._properties(message),
+        )
+        if message.qos:
+            self._unacknowledged.add(info.mid)
+        self._traffic.sent(info.mid, message)
+        self._client.loop_write()
+
+    def _properties(self, message: Message) -> Optional[Properties]:
+        if self._config.version is not MqttVersion.V5 or not message.payload:
+            return None
+        said = about(message.payload)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = said.content_type
+        if said.schema:
+            properties.UserProperty = ("schema", said.schema)
+        if said.is_passing:
+            properties.MessageExpiryInterval = self._config.expiry_s
+        return properties
+
+    def _subscribe(self) -> None:
+        for subscription in self._subscriptions:
+            _, message_id = self._client.subscribe(subscription.topic_filter, qos=1)
+            if message_id is not None:
+                self._asked[message_id] = subscription.topic_filter
+
+    def _unsubscribe(self) -> None:
+        connected_s = self._traffic.connected_s()
+        for subscription in list(self._subscriptions):
+            if subscription.lasts_s is not None and connected_s >= subscription.lasts_s:
+                self._client.unsubscribe(subscription.topic_filter)
+                self._subscriptions.remove(subscription)
+
+    def _why_ended(self, sock: Any) -> PublishError:
+        if self._refusal is not None:
+            return self._refusal
+        if isinstance(sock, TlsSocket) and sock.failure is not None:
+            words = tls_failure_in_words(sock.failure, self._config)
+            return BrokerRefuses(f"no TLS: {words}")
         if not self._is_accepted:
-            return f"answers, but not as an MQTT 3.1.1 broker ({self._loss})"
-        return f"connection lost ({self._loss})"
+            version = self._config.version.value
+            return PublishError(
+                f"answers, but not as an MQTT {version} broker ({self._loss}){self._tls_hint()}"
+            )
+        return PublishError(f"connection lost ({self._loss})")
+
+    def _tls_hint(self) -> str:
+        tls = self._config.tls
+        if tls is None:
+            return ": if this is its TLS port, set mqtt.tls"
+        if tls.certificate_file is None:
+            return ": if it wants a client certificate, set mqtt.tls.certificate_file"
+        return ""
 
     # --- called by paho ----------------------------------------------------------------------
 
@@ -178,28 +265,54 @@ class Connection:
         self, client: Client, userdata: Any, flags: Any, reason_code: Any, properties: Any
     ) -> None:
         if reason_code.is_failure:
-            self._refusal = refusal_in_words(reason_code.value, self._config, self._client_id)
-        else:
-            self._is_accepted = True
+            words = refusal_in_words(reason_code.value, self._config, self._client_id)
+            kind = PublishError if is_passing(reason_code.value) else BrokerRefuses
+            self._refusal = kind(f"refuses the connection: {words}")
+            return
+        self._is_accepted = True
+        self._receive_maximum = getattr(properties, "ReceiveMaximum", self._receive_maximum)
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, reason_code: Any, properties: Any
     ) -> None:
         if reason_code.value == _KEEP_ALIVE_TIMEOUT:
             self._loss = f"silent for {self._config.keepalive_s} s"
+        elif flags.is_disconnect_packet_from_server:
+            self._loss = str(reason_code).lower()
         else:
             self._loss = "closed by the other side"
 
     def _on_publish(
         self, client: Client, userdata: Any, mid: int, reason_code: Any, properties: Any
     ) -> None:
-        self._traffic.confirmed(mid)
+        self._unacknowledged.discard(mid)
+        if reason_code.is_failure:
+            self._traffic.refused(mid, str(reason_code).lower())
+        else:
+            self._traffic.confirmed(mid)
+
+    def _on_subscribe(
+        self, client: Client, userdata: Any, mid: int, reason_codes: Any, properties: Any
+    ) -> None:
+        topic_filter = self._asked.pop(mid, "")
+        if any(code.is_failure for code in reason_codes):
+            self._traffic.not_heard(topic_filter)
 
     def _on_message(self, client: Client, userdata: Any, message: Any) -> None:
-        self._traffic.received(message.topic, message.payload)
+        for subscription in self._subscriptions:
+            if topic_matches_sub(subscription.topic_filter, message.topic):
+                subscription.on_inbound(message.topic, message.payload, message.retain)
+
+
+def _await_end(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        line.settimeout(_HANG_UP_S)
+        line.shutdown(socket.SHUT_WR)
+        while line.recv(4096):
+            pass
 
 
 def _drain(wake: socket.socket) -> None:
+    # What is left makes it readable again.
     with contextlib.suppress(BlockingIOError):
-        while wake.recv(4096):
-            pass
+        wake.recv(4096)

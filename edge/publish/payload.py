@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Dict, List, Literal, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Literal, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,13 +255,14 @@ class Info(Payload):
 
 @dataclass(frozen=True)
 class Appliance:
-    """What goes into an info message."""
+    """What goes into an info message; `expected` are classes to be counted before any is seen."""
 
     host: HostPart
     cameras: Sequence[str]
     graph: Optional[records.DeployedGraph] = None
     engine: Optional[records.EngineInfo] = None
     target: Optional[records.BatchTarget] = None
+    expected: Sequence[str] = ()
 
     def served_model(self) -> Optional[ServedModel]:
         """The origin of detections, once both model and engine are known."""
@@ -323,9 +324,24 @@ class Health(Payload):
     __pydantic_extra__: Dict[str, Union[int, float]]
 
     schema_id: Literal["edge.health/1"] = Field(alias="schema")
+    source: records.HealthSource = Field(
+        description="What told most of the machine's numbers: jtop (the service of jetson-stats), "
+        "tegrastats, nvml (NVIDIA's driver), sysfs (a Jetson's own files), psutil (any system's)."
+    )
+    source_reason: Optional[str] = Field(
+        None, description="Why no better source did, and what to do; absent where the best did."
+    )
 
 
-def health_payload(readings: Mapping[str, float], header: Header) -> Health:
-    """Says how the device feels; a reading that is not finite counts as unknown."""
-    known = {key: round(value, 3) for key, value in readings.items() if math.isfinite(value)}
-    return Health(**{**known, "schema_id": "edge.health/1", **header_fields(header)})
+def health_payload(reading: records.MachineReading, header: Header) -> Health:
+    """Says how the device feels; a number that is not finite counts as unknown."""
+    known = {key: round(value, 3) for key, value in reading.numbers.items() if math.isfinite(value)}
+    return Health(
+        **{
+            **known,
+            "schema_id": "edge.health/1",
+            **header_fields(header),
+            "source": reading.source,
+            "source_reason": reading.reason or None,
+        }
+    )

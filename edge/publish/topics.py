@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Tuple
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class Topics:
         """How the device feels, flat numeric JSON."""
         return self._of("health")
 
+    def governor(self) -> str:
+        """What load is shed, and why, retained JSON."""
+        return self._of("governor")
+
+    def outbox(self) -> str:
+        """What the outbox has lost and whether its disk works, retained JSON."""
+        return self._of("outbox")
+
     def camera_status(self, camera: str) -> str:
         """Whether a camera delivers, retained JSON."""
         return self._of(f"camera/{camera}/status")
@@ -43,6 +52,47 @@ class Topics:
     def camera_detections(self, camera: str) -> str:
         """The objects of each frame, JSON."""
         return self._of(f"camera/{camera}/detections")
+
+    def camera_events(self, camera: str) -> str:
+        """What begins, changes and ends before a camera, JSON."""
+        return self._of(f"camera/{camera}/events")
+
+    def camera_count(self, camera: str, level: str) -> str:
+        """How many objects of a class a camera shows, retained bare integer."""
+        return self._of(f"camera/{camera}/count/{level}")
+
+    def camera_snapshot(self, camera: str) -> str:
+        """A picture, JPEG."""
+        return self._of(f"camera/{camera}/snapshot")
+
+    def alert(self, alert_id: str) -> str:
+        """Something to look at, retained JSON; empty once it is over."""
+        return self._of(f"alert/{alert_id}")
+
+    def camera_prefix(self, camera: str) -> str:
+        """What every topic of a camera begins with."""
+        return self._of(f"camera/{camera}/")
+
+    def inherited(self) -> Tuple[str, ...]:
+        """Filters of what an earlier run may have left with the broker and this one never says."""
+        leaves = ("status", "count/+", "+/state", "snapshot")
+        return (self._of("alert/+"), *(self._of(f"camera/+/{leaf}") for leaf in leaves))
+
+    def camera_setting(self, camera: str, key: str) -> str:
+        """A key of a camera as it is at present, retained bare text."""
+        return self._of(f"camera/{camera}/{key}/state")
+
+    def command_result(self) -> str:
+        """The answers to requests, JSON."""
+        return self._of("cmd/result")
+
+    def requests(self) -> Tuple[str, ...]:
+        """Filters of the topics that others ask on: cmd/<verb>, camera/<camera>/<key>/set."""
+        return (self._of("cmd/+"), self._of("camera/+/+/set"))
+
+    def leaf(self, topic: str) -> str:
+        """What follows <prefix>/<device>/ in one of the topics here."""
+        return topic[len(self._of("")) :]
 
     def _of(self, leaf: str) -> str:
         return f"{self.prefix}/{self.device}/{leaf}"

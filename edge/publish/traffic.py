@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum
-from typing import Dict, Optional
+from typing import Dict, List, Optional, Protocol, Set
 
 from edge.clock import NS_PER_S, Clock
 from edge.publish.backlog import Backlog, Loss
+from edge.publish.late import told_late
+from edge.publish.outbox.outbox import Outbox
 from edge.publish.retained import Message, RetainedBook
+from edge.publish.subscription import Subscription
 from edge.records import PublisherCounters
 
 log = logging.getLogger(__name__)
@@ -23,26 +26,71 @@ class Ending(Enum):
     CUT = "cut"
 
 
+class Exchange(Protocol):
+    """Whose messages a connection moves, and who decides about its end."""
+
+    def connected(self) -> None:
+        """The broker has accepted the connection."""
+
+    def connected_s(self) -> float:
+        """Seconds since then."""
+
+    def next_message(self) -> Optional[Message]:
+        """The next message; whoever takes it reports it `sent`."""
+
+    def pause_s(self) -> Optional[float]:
+        """How long until there may be a next message without an event; None: for ever."""
+
+    def sent(self, message_id: int, message: Message) -> None:
+        """The message is under way with this id."""
+
+    def confirmed(self, message_id: int) -> None:
+        """The message with this id has arrived."""
+
+    def refused(self, message_id: int, reason: str) -> None:
+        """The broker will not have the message with this id."""
+
+    def not_heard(self, topic_filter: str) -> None:
+        """The broker does not let this appliance listen."""
+
+    def ending(self) -> Ending:
+        """Whether the connection is to go on, to be closed, or to be cut."""
+
+
 class Traffic:
     """Where publishing threads and the connection's thread meet; every method returns at once.
 
     `broker` names the broker in logs. `will` is what the broker sets when the connection breaks.
+    What `outbox` keeps and what passes take turns, so that neither holds up the other.
     """
 
-    def __init__(self, broker: str, will: Message, backlog: int, clock: Clock) -> None:
+    def __init__(
+        self, broker: str, will: Message, backlog: int, outbox: Outbox, clock: Clock
+    ) -> None:
         self._broker = broker
         self._will = will
+        self._outbox = outbox
         self._clock = clock
         self._lock = threading.Lock()
         self._book = RetainedBook(last_topic=will.topic)
         self._backlog = Backlog(backlog)
         self._retained_in_flight: Dict[int, str] = {}
+        self._tickets_in_flight: Dict[int, int] = {}
         self._connected_ns: Optional[int] = None
         self._published = 0
         self._last_error: Optional[str] = None
         self._farewell: Optional[Message] = None
         self._is_farewell_in_book = False
+        self._outbox_until_ns = 0
+        self._is_turn_of_passing = False
         self._is_cut = False
+        self._complaints: Set[str] = set()
+        self._repeat_at_ns: Dict[str, int] = {}
+        self.subscriptions: List[Subscription] = [Subscription(will.topic, self.received)]
+
+    def listen(self, subscription: Subscription) -> None:
+        """Has what others publish handed over; before the first connection."""
+        self.subscriptions.append(subscription)
 
     # --- for publishing threads --------------------------------------------------------------
 
@@ -60,10 +108,31 @@ class Traffic:
                 return True
             return self._backlog.offer(message, is_connected=self._connected_ns is not None)
 
-    def finish(self, farewell: Message) -> None:
-        """Lets `farewell` follow everything accepted so far, and accepts nothing more."""
+    def clear_unknown(self, topic: str) -> None:
+        """Has the broker forget what an earlier run left there, unless this one said it anew."""
+        with self._lock:
+            if topic not in self._book:
+                self._book.put(Message(topic, b"", qos=1, retain=True))
+
+    def clear_under(self, prefix: str) -> None:
+        """Has the broker forget every retained topic that begins with `prefix`."""
+        with self._lock:
+            for topic in self._book.under(prefix):
+                self._book.put(Message(topic, b"", qos=1, retain=True))
+
+    def repeat(self, topic: str, delay_s: float) -> None:
+        """Sends a retained message once more, after a while."""
+        with self._lock:
+            self._repeat_at_ns[topic] = self._clock.monotonic_ns() + int(delay_s * NS_PER_S)
+
+    def finish(self, farewell: Message, outbox_s: float) -> None:
+        """Lets `farewell` follow everything accepted so far, and accepts nothing more.
+
+        What the outbox still has after `outbox_s` stays there.
+        """
         with self._lock:
             self._farewell = farewell
+            self._outbox_until_ns = self._clock.monotonic_ns() + int(outbox_s * NS_PER_S)
 
     def cut(self) -> None:
         """Ends the connection without a farewell, so that the broker sets the will."""
@@ -82,13 +151,18 @@ class Traffic:
     def counters(self) -> PublisherCounters:
         """What reached the broker and what did not."""
         with self._lock:
+            status = self._outbox.status()
+            kept = {f"outbox_{cause.value}": n for cause, n in self._outbox.dropped().items()}
             return PublisherCounters(
                 connected=self._connected_ns is not None,
                 broker=self._broker,
                 published=self._published,
                 queued=len(self._backlog) + self._book.pending,
-                dropped={cause.value: count for cause, count in self._backlog.lost.items()},
+                dropped={**{cause.value: n for cause, n in self._backlog.lost.items()}, **kept},
                 error=self._last_error or "",
+                kept=status.queued,
+                outbox_trouble=status.trouble,
+                outbox_fill=status.fill,
             )
 
     @property
@@ -120,6 +194,8 @@ class Traffic:
             if not (self._is_farewell_in_book and self._is_settled()):
                 self._book.connection_lost()
             self._backlog.connection_lost()
+            self._tickets_in_flight.clear()
+            self._outbox.give_back()
 
     def failed(self, reason: str) -> None:
         """Records why there is no connection; logs it unless it is what was logged before."""
@@ -135,13 +211,21 @@ class Traffic:
             if self._farewell is not None and self._is_settled() and not self._is_farewell_in_book:
                 self._book.put(self._farewell)
                 self._is_farewell_in_book = True
-            return self._book.take_due() or self._backlog.take_next()
+            self._repeat_due()
+            return self._book.take_due() or self._take_turns()
+
+    def pause_s(self) -> Optional[float]:
+        """How long until there may be a next message without an event; None: for ever."""
+        with self._lock:
+            return self._outbox.pause_s()
 
     def sent(self, message_id: int, message: Message) -> None:
         """The message is under way with this id."""
         with self._lock:
             if message.retain:
                 self._retained_in_flight[message_id] = message.topic
+            elif message.ticket is not None:
+                self._tickets_in_flight[message_id] = message.ticket
             else:
                 self._backlog.sent(message_id, message)
 
@@ -150,12 +234,38 @@ class Traffic:
         with self._lock:
             self._published += 1
             topic = self._retained_in_flight.pop(message_id, None)
+            ticket = self._tickets_in_flight.pop(message_id, None)
             if topic is not None:
                 self._book.confirm(topic)
+            elif ticket is not None:
+                self._outbox.ack(ticket)
             else:
                 self._backlog.confirm(message_id)
 
-    def received(self, topic: str, payload: bytes) -> None:
+    def refused(self, message_id: int, reason: str) -> None:
+        """The broker will not have the message with this id; only version 5 of MQTT tells."""
+        with self._lock:
+            topic = self._retained_in_flight.pop(message_id, None)
+            ticket = self._tickets_in_flight.pop(message_id, None)
+            if topic is not None:
+                self._book.confirm(topic)
+            elif ticket is not None:
+                self._outbox.ack(ticket)
+            else:
+                self._backlog.confirm(message_id)
+            self._backlog.refuse(Loss.REFUSED)
+        self._complain(f"refuses messages: {reason}")
+
+    def not_heard(self, topic_filter: str) -> None:
+        """The broker does not let this appliance listen."""
+        self._complain(f"does not let us listen to {topic_filter}: check its access list")
+
+    def _complain(self, words: str) -> None:
+        if words not in self._complaints:
+            self._complaints.add(words)
+            log.warning("MQTT broker %s: %s", self._broker, words)
+
+    def received(self, topic: str, payload: bytes, is_retained: bool = False) -> None:
         """Sets right what somebody else has said of this appliance.
 
         The will of an older connection may come after the birth of the newer one.
@@ -173,5 +283,33 @@ class Traffic:
             is_done = self._is_farewell_in_book and self._is_settled()
             return Ending.DISCONNECT if is_done else Ending.STAY
 
+    def _repeat_due(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        for topic in [topic for topic, at_ns in self._repeat_at_ns.items() if at_ns <= now_ns]:
+            del self._repeat_at_ns[topic]
+            self._book.mark_due(topic)
+
     def _is_settled(self) -> bool:
-        return len(self._backlog) == 0 and self._book.pending == 0
+        is_told = len(self._backlog) == 0 and self._book.pending == 0
+        return is_told and not self._tickets_in_flight and self._is_outbox_done()
+
+    def _is_outbox_done(self) -> bool:
+        is_over = self._clock.monotonic_ns() >= self._outbox_until_ns
+        return (self._farewell is not None and is_over) or self._outbox.is_empty
+
+    def _take_turns(self) -> Optional[Message]:
+        self._is_turn_of_passing = not self._is_turn_of_passing
+        if self._is_turn_of_passing:
+            return self._backlog.take_next() or self._take_kept()
+        return self._take_kept() or self._backlog.take_next()
+
+    def _take_kept(self) -> Optional[Message]:
+        if self._connected_ns is None or (self._farewell is not None and self._is_outbox_done()):
+            return None
+        entry = self._outbox.take()
+        if entry is None:
+            return None
+        payload = entry.payload
+        if entry.is_replayed or entry.shift_ms:
+            payload = told_late(payload, entry.shift_ms, is_replayed=entry.is_replayed)
+        return Message(entry.topic, payload, qos=1, retain=False, ticket=entry.ticket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Optional, Sequence
+from typing import Dict, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from edge.records import (
     EngineInfo,
     FrameInfo,
     FrameResult,
+    HealthSource,
     Lane,
+    MachineReading,
     Preprocessing,
     TargetSource,
     TimestampSource,
@@ -99,3 +101,7 @@ def camera_counters(
         latency_ms_p50=latency_ms_p50,
         latency_ms_p99=None,
     )
+
+
+def machine_reading(numbers: Mapping[str, float]) -> MachineReading:
+    return MachineReading(HealthSource.PSUTIL, numbers)

@@ -11,6 +11,7 @@ import pytest
 from edge.clock import SystemClock
 from edge.config.schema import MqttConfig
 from edge.publish.link import MqttLink
+from edge.publish.outbox.outbox import Outbox
 from edge.publish.retained import Message
 from tests.mosquitto import Broker, free_port, wait_for
 from tests.publish.conftest import Failures
@@ -21,7 +22,7 @@ MakeLink = Callable[..., MqttLink]
 
 
 @pytest.fixture
-def make_link() -> Iterator[MakeLink]:
+def make_link(make_outbox: Callable[..., Outbox]) -> Iterator[MakeLink]:
     made: List[MqttLink] = []
 
     def make(port: int, failures: Failures, host: str = "127.0.0.1") -> MqttLink:
@@ -33,6 +34,7 @@ def make_link() -> Iterator[MakeLink]:
                 config,
                 "nx-id",
                 WILL,
+                make_outbox(),
                 SystemClock(),
                 lambda name, error: failures.append((name, error)),
             )

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from edge import records
 from edge.health.host import HostSampler
 from edge.health.report import health
+from edge.health.sensors import Sensors
 from edge.publish import payload
 from edge.publish.envelope import Payload
 from edge.publish.metrics import METRIC_FAMILIES, METRICS
@@ -24,9 +25,13 @@ from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.schemas import all_schemas
 from edge.records import (
     BatchSetting,
+    HealthSource,
+    MachineReading,
+    Percentiles,
     PipelineCounters,
     PublisherCounters,
 )
+from tests.health.sysfs_files import XAVIER_NX, write_files
 from tests.publish import samples
 
 SCHEMAS = all_schemas()
@@ -222,37 +227,53 @@ def test_info_before_the_model_is_loaded() -> None:
 
 def test_health_leaves_out_what_is_unknown() -> None:
     readings = {"temp_gpu_c": 61.5, "uptime_s": 12, "fan_pct": math.nan, "gpu_load_pct": math.inf}
-    message = sent(payload.health_payload(readings, samples.HEADER))
+    message = sent(payload.health_payload(samples.machine_reading(readings), samples.HEADER))
     assert (message["temp_gpu_c"], message["uptime_s"]) == (61.5, 12)
+    assert message["source"] == "psutil"
+    assert "source_reason" not in message
     assert not {"fan_pct", "gpu_load_pct"} & set(message)
 
 
 def test_health_readings_cannot_forge_the_header() -> None:
-    assert sent(payload.health_payload({"seq": 1.0}, samples.HEADER))["seq"] == samples.HEADER.seq
+    reading = samples.machine_reading({"seq": 1.0, "source": 2.0})
+    message = sent(payload.health_payload(reading, samples.HEADER))
+    assert (message["seq"], message["source"]) == (samples.HEADER.seq, "psutil")
+
+
+def test_health_says_why_no_better_source_tells_it() -> None:
+    reading = MachineReading(HealthSource.SYSFS, {}, "jtop: no /run/jtop.sock")
+    message = sent(payload.health_payload(reading, samples.HEADER))
+    assert (message["source"], message["source_reason"]) == ("sysfs", "jtop: no /run/jtop.sock")
 
 
 def test_every_number_of_the_daemons_health_is_described(tmp_path: Path) -> None:
+    known = Percentiles(1.0, 1.0, 1.0)
     counters = replace(
         PipelineCounters.zero(),
         latency_ms_p50=1.0,
+        latency_ms_p95=1.0,
         latency_ms_p99=1.0,
         infer_ms_p50=1.0,
+        infer_ms_p95=1.0,
         infer_ms_p99=1.0,
+        capture_to_batch_ms=known,
+        post_ms=known,
         batching=BatchSetting(8, 10.0),
         tuned=BatchSetting(8, 10.0),
     )
     publisher = PublisherCounters(True, "gw:1883", 1, 0, {"offline": 1})
     host = HostSampler(tmp_path)
     host.sample()
-    numbers = health(counters, publisher, {"temp_gpu_c": 50.0, **host.sample()})
+    sensors = Sensors(write_files(tmp_path, XAVIER_NX))
+    sensors.read()
+    numbers = health(counters, publisher, {**sensors.read(), **host.sample()})
     families = "|".join(METRIC_FAMILIES)
     undescribed = {key for key in numbers if key not in METRICS and not re.match(families, key)}
     assert undescribed == set()
-    assert len(set(METRICS) - set(numbers) - {"cpu_load_pct"}) == 0
 
 
 def test_the_health_schema_wants_numbers() -> None:
-    message = sent(payload.health_payload({}, samples.HEADER))
+    message = sent(payload.health_payload(samples.machine_reading({}), samples.HEADER))
     for key in ("temp_gpu_c", "batch_fill", "fan_pct"):
         assert set(faults({**message, key: "OFF"})) == {"'OFF' is not of type 'number'"}
 

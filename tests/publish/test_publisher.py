@@ -11,18 +11,18 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 from typing import Callable, List
 
 import psutil
 import pytest
-from jsonschema import Draft202012Validator
 
 from edge.errors import PublishError
 from edge.publish.payload import ApplianceState
 from edge.publish.publisher import Publisher
-from edge.publish.schemas import all_schemas
 from edge.records import CameraState, Detections
-from tests.mosquitto import Broker, Received, Subscriber, wait_for
+from tests.contract import check_contract
+from tests.mosquitto import Broker, Subscriber, wait_for
 from tests.publish import samples
 
 AVAILABILITY = "edge/nx/availability"
@@ -70,14 +70,6 @@ def stored(broker: Broker) -> dict[str, str]:
         newcomer.close()
 
 
-def check_schemas(messages: list[Received]) -> None:
-    schemas = all_schemas()
-    for message in messages:
-        if message.topic != AVAILABILITY:
-            body = message.json()
-            Draft202012Validator(schemas[body["schema"]]).validate(body)
-
-
 def test_birth_ends_with_online_and_survives_for_newcomers(
     broker: Broker, subscribe: Subscribe, make_publisher: MakePublisher
 ) -> None:
@@ -98,16 +90,16 @@ def test_every_kind_of_message_is_valid_and_numbered(
     broker: Broker, subscribe: Subscribe, make_publisher: MakePublisher
 ) -> None:
     witness = subscribe("edge/#")
-    publisher = start(make_publisher(broker))
+    publisher = start(make_publisher(broker, counts=False))
     publisher.publish_state(ApplianceState.DEGRADED, "camera dock1 is offline")
     publisher.publish_detections(samples.frame_result())
     publisher.publish_camera_status(samples.camera_status(CameraState.OFFLINE, "no route"))
     publisher.publish_camera_stats(samples.camera_counters())
-    publisher.publish_health({"cpu_load_pct": 12.5})
+    publisher.publish_health(samples.machine_reading({"cpu_load_pct": 12.5}))
     witness.wait_for(lambda: witness.on(HEALTH), "the last message")
     settle(publisher)
     witness.wait_for(lambda: len(witness.messages) >= 9, "all messages")
-    check_schemas(witness.messages)
+    check_contract(witness.messages)
     bodies = [m.json() for m in witness.messages if m.topic != AVAILABILITY]
     assert {body["session"] for body in bodies} == {17}
     numbers = Counter(message.topic for message in witness.messages if message.topic != STATE)
@@ -163,18 +155,29 @@ def test_prefix_and_client_id(
 
 _VICTIM = """
 import sys, time
+from pathlib import Path
 from edge.clock import SystemClock
-from edge.config.schema import MqttConfig
+from edge.config.mqtt import MqttConfig
+from edge.config.outbox import OutboxConfig
+from edge.publish.outbox.age import Timekeeper
+from edge.publish.outbox.entry import Limits
+from edge.publish.outbox.outbox import Outbox
 from edge.publish.publisher import Publisher
 config = MqttConfig(host="127.0.0.1", port=int(sys.argv[1]))
-Publisher(config, "nx", 1, SystemClock(), lambda name, error: None).start()
+fail = lambda name, error: None
+outbox = Outbox(Path(sys.argv[2]), Limits.of(OutboxConfig()), Timekeeper(SystemClock()), fail)
+Publisher(config, "nx", 1, outbox, fail).start()
 time.sleep(600)
 """
 
 
-def test_a_killed_process_is_reported_offline(broker: Broker, subscribe: Subscribe) -> None:
+def test_a_killed_process_is_reported_offline(
+    broker: Broker, subscribe: Subscribe, tmp_path: Path
+) -> None:
     witness = subscribe(AVAILABILITY)
-    victim = subprocess.Popen([sys.executable, "-c", _VICTIM, str(broker.port)])
+    victim = subprocess.Popen(
+        [sys.executable, "-c", _VICTIM, str(broker.port), str(tmp_path / "outbox.db")]
+    )
     try:
         witness.wait_for(lambda: witness.payloads(AVAILABILITY) == ["online"], "the birth")
     finally:
@@ -187,7 +190,7 @@ def test_a_broker_that_appears_later(
     broker: Broker, make_publisher: MakePublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.kill()
-    publisher = make_publisher(broker)
+    publisher = make_publisher(broker, counts=False)
     publisher.start()
     describe(publisher)
     publisher.publish_detections(samples.frame_result())
@@ -230,7 +233,7 @@ class Stream:
 def test_a_broker_that_crashes_while_publishing(
     broker: Broker, make_publisher: MakePublisher
 ) -> None:
-    publisher = start(make_publisher(broker))
+    publisher = start(make_publisher(broker, counts=False))
     with Stream(publisher) as stream:
         broker.restart()
         settle_count = stream.count
@@ -252,7 +255,7 @@ def test_a_broker_that_crashes_while_publishing(
 def test_a_promised_message_survives_a_lost_connection(
     broker: Broker, make_publisher: MakePublisher
 ) -> None:
-    publisher = start(make_publisher(broker, detections_qos=1))
+    publisher = start(make_publisher(broker, counts=False, detections_qos=1))
     broker.freeze()
     for number in range(5):
         publisher.publish_detections(samples.frame_result(frame_id=number))
@@ -268,7 +271,7 @@ def test_a_promised_message_survives_a_lost_connection(
 def test_a_stalled_broker_blocks_nobody_and_every_loss_is_counted(
     broker: Broker, make_publisher: MakePublisher
 ) -> None:
-    publisher = start(make_publisher(broker, backlog=50))
+    publisher = start(make_publisher(broker, counts=False, backlog=50))
     published = publisher.counters().published
     crowd = samples.detections([(0, 0, 9, 9)] * 300, [0.5] * 300, [0] * 300)
     broker.freeze()
@@ -312,7 +315,7 @@ def test_a_stop_that_a_stalled_broker_prevents_leaves_it_to_the_will(
     broker: Broker, subscribe: Subscribe, make_publisher: MakePublisher
 ) -> None:
     witness = subscribe(AVAILABILITY)
-    publisher = start(make_publisher(broker, detections_qos=1))
+    publisher = start(make_publisher(broker, counts=False, detections_qos=1))
     broker.freeze()
     publisher.publish_detections(samples.frame_result())
     assert not publisher.stop(deadline_s=0.2)
@@ -326,7 +329,7 @@ def test_stop_without_a_broker(broker: Broker, make_publisher: MakePublisher) ->
     publisher = make_publisher(broker)
     publisher.start()
     assert not publisher.stop(deadline_s=30)
-    publisher.publish_health({})
+    publisher.publish_health(samples.machine_reading({}))
     assert publisher.counters().dropped["stopped"] == 1
 
 
@@ -380,7 +383,7 @@ def test_numbers_only_rise_on_the_wire_whoever_speaks(
 
     def speak() -> None:
         for _ in range(100):
-            publisher.publish_health({})
+            publisher.publish_health(samples.machine_reading({}))
 
     threads = [threading.Thread(target=speak) for _ in range(4)]
     for thread in threads:

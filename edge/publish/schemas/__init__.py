@@ -1,4 +1,5 @@
-"""The JSON Schema of every message, generated from the payload models and kept beside them."""
+"""What is said over MQTT, generated from the payload models and kept beside them: a JSON Schema of
+every message, and an AsyncAPI document of all topics."""
 
 from __future__ import annotations
 
@@ -6,19 +7,27 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Tuple
 
-from edge.publish.camera_payload import CameraStats, CameraStatus
-from edge.publish.engine_payload import Engine
-from edge.publish.payload import Detections, Health, Info, State
+from edge import __version__
+from edge.publish.schemas.asyncapi import asyncapi
+from edge.publish.schemas.channels import CHANNELS
 
-PAYLOADS: Tuple[type, ...] = (Detections, State, Info, Engine, Health, CameraStatus, CameraStats)
+PAYLOADS: Tuple[type, ...] = tuple(
+    channel.payload for channel in CHANNELS if isinstance(channel.payload, type)
+)
 
 FOLDER = Path(__file__).parent
+ASYNCAPI = "asyncapi.json"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def all_schemas() -> Dict[str, Dict[str, Any]]:
     """JSON Schemas by the name that a message carries in its `schema` key."""
     return {_name(schema): schema for schema in map(_schema, PAYLOADS)}
+
+
+def document() -> Dict[str, Any]:
+    """The AsyncAPI document of all topics and messages."""
+    return asyncapi(all_schemas(), __version__)
 
 
 def file_name(schema_name: str) -> str:
@@ -32,9 +41,10 @@ def render(schema: Dict[str, Any]) -> str:
 
 
 def write_schemas(folder: Path) -> None:
-    """Writes one file per message into an existing folder."""
+    """Writes one file per message, and one of all topics, into an existing folder."""
     for name, schema in all_schemas().items():
         (folder / file_name(name)).write_text(render(schema), "utf-8")
+    (folder / ASYNCAPI).write_text(render(document()), "utf-8")
 
 
 def _schema(payload: Any) -> Dict[str, Any]:
