@@ -6,6 +6,7 @@ from typing import Iterator, List, Tuple
 
 from edge.config.camera_keys import misplaced_keys
 from edge.config.faults import Key
+from edge.config.mqtt_keys import contradicting_keys
 from edge.config.schema import Backend, CameraConfig, Config, Device, Window
 
 Contradiction = Tuple[Key, str]
@@ -24,6 +25,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
         yield ("engine", "device"), "tensorrt has no CPU: leave the key out, or use onnxruntime"
     for number, camera in enumerate(config.cameras):
         yield from ((("cameras", number, key), why) for key, why in misplaced_keys(camera))
+    yield from ((("mqtt", *key), why) for key, why in contradicting_keys(config.mqtt))
     yield from _stale_by_waiting(config)
 
 

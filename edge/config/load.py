@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edge.config.combinations import contradictions
 from edge.config.document import Document, Value, parse
 from edge.config.faults import Fault, Key, Place, config_error, quoted
+from edge.config.mqtt_files import file_keys, with_files
 from edge.config.schema import Config
 from edge.config.words import reason_for
 
@@ -19,6 +20,7 @@ _PATHS: Tuple[Key, ...] = (
     ("model", "path"),
     ("device", "state_dir"),
     ("calibration", "folder"),
+    *(("mqtt", *key) for key in file_keys()),
 )
 
 
@@ -36,6 +38,10 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     faults += _repeated_names(document)
     faults += _empty_paths(document)
     faults += _contradictions(document, config)
+    if config is not None:
+        mqtt, troubles = with_files(config.mqtt, path.parent.absolute())
+        faults += [_unreadable(document, *trouble) for trouble in troubles]
+        config = config.model_copy(update={"mqtt": mqtt})
     if config is None or faults:
         raise config_error(file, faults)
     return _with_absolute_paths(config, path.parent.absolute())
@@ -143,6 +149,14 @@ def _empty_paths(document: Document) -> List[Fault]:
 def _contradictions(document: Document, config: Optional[Config]) -> List[Fault]:
     found = () if config is None else contradictions(config)
     return [Fault(reason, document.place_of(key), key) for key, reason in found]
+
+
+def _unreadable(document: Document, key: Key, reason: str) -> Fault:
+    key = ("mqtt", *key)
+    # A path from the environment is not shown: it may be the secret itself, put there by mistake.
+    given = None if key in document.hidden else _value_at(document.value, key)
+    shown = f"{quoted(given)} " if isinstance(given, str) else ""
+    return Fault(f"{shown}{reason}", document.place_of(key), key)
 
 
 def _with_absolute_paths(config: Config, base_dir: Path) -> Config:

@@ -9,15 +9,16 @@ from enum import Enum
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from pydantic import Field, PositiveInt, SecretStr, model_validator
+from pydantic import Field, PositiveInt
 
 from edge.config.camera import CameraConfig as CameraConfig
+from edge.config.commands import CommandsConfig as CommandsConfig
+from edge.config.governor import GovernorConfig as GovernorConfig
+from edge.config.health import HealthConfig as HealthConfig
+from edge.config.mqtt import TOPIC_LEVEL
+from edge.config.mqtt import MqttConfig as MqttConfig
+from edge.config.outbox import OutboxConfig as OutboxConfig
 from edge.config.section import Section
-
-TOPIC_LEVEL = r"^[A-Za-z0-9_.-]{1,64}$"
-# A name, an IPv4 or an IPv6 address; neither a URL nor name:port.
-HOST = r"^([^\s:/@\[\]]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%a-z]*)$"
-TOPIC_PREFIX = r"^[A-Za-z0-9_.-]{1,64}(/[A-Za-z0-9_.-]{1,64})*$"
 
 
 class DeviceConfig(Section):
@@ -298,48 +299,6 @@ class PostprocessConfig(Section):
     )
 
 
-class MqttConfig(Section):
-    """The broker and how the appliance speaks to it."""
-
-    host: str = Field(
-        "localhost",
-        min_length=1,
-        pattern=HOST,
-        description="Broker's name or address; the port is a key of its own.",
-    )
-    port: int = Field(1883, ge=1, le=65535, description="Broker's TCP port.")
-    username: Optional[str] = Field(None, description="Broker's user.")
-    password: Optional[SecretStr] = Field(
-        None, description="Broker's password; write ${NAME} to take it from the environment."
-    )
-    client_id: Optional[str] = Field(
-        None, min_length=1, description="Must be unique on the broker; default: prefix-device."
-    )
-    prefix: str = Field("edge", pattern=TOPIC_PREFIX, description="First level(s) of every topic.")
-    keepalive_s: int = Field(30, ge=5, le=3600, description="Seconds between MQTT pings.")
-    detections_qos: int = Field(0, ge=0, le=1, description="QoS of detections messages.")
-    empty_frames: bool = Field(
-        False, description="Also publish a detections message for frames without objects."
-    )
-    backlog: int = Field(
-        1000, ge=1, le=100_000, description="Unsent messages held; more are dropped and counted."
-    )
-
-    @model_validator(mode="after")
-    def _check_password_has_user(self) -> MqttConfig:
-        if self.password is not None and self.username is None:
-            raise ValueError("password is given without a username, and would never be sent")
-        return self
-
-
-class HealthConfig(Section):
-    """The device's report about itself."""
-
-    interval_s: float = Field(
-        10.0, ge=1, le=3600, description="Seconds between health and camera stats messages."
-    )
-
-
 class Config(Section):
     """The whole file."""
 
@@ -352,4 +311,7 @@ class Config(Section):
     cameras: List[CameraConfig] = Field(min_length=1, description="One entry per camera.")
     postprocess: PostprocessConfig = PostprocessConfig()
     mqtt: MqttConfig = MqttConfig()
+    commands: CommandsConfig = CommandsConfig()
+    outbox: OutboxConfig = OutboxConfig()
     health: HealthConfig = HealthConfig()
+    governor: GovernorConfig = GovernorConfig()

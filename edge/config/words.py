@@ -12,7 +12,8 @@ from edge.config.camera import CAMERA_NAME
 from edge.config.camera_uri import CameraUri
 from edge.config.document import Value
 from edge.config.faults import Key, quoted
-from edge.config.schema import HOST, TOPIC_LEVEL, TOPIC_PREFIX, Config
+from edge.config.mqtt import HOST, TOPIC_LEVEL, TOPIC_PREFIX
+from edge.config.schema import Config
 from edge.config.section import Section
 
 _REASONS = {

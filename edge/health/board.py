@@ -34,7 +34,7 @@ _JETPACKS = {
 _GPU_NODE = re.compile(r"\.g[a-z]\d+b$|\.gpu$|^gpu-gpc-0$")
 _PER_MILLE = 1000.0
 
-_MODE = re.compile(r"\bpmode:0*(\d+)")
+_MODE = re.compile(r"\bpmode:0*(\d{1,9})")
 _CPU_MODEL = re.compile(r"^model name\s*: (.+)$", re.MULTILINE)
 
 _HZ_PER_MHZ = 1_000_000
@@ -78,14 +78,20 @@ def read_board(root: Path = Path("/")) -> Board:
         jetpack=_JETPACKS.get(machine.l4t or ""),
         power_mode=_power_mode(root),
         cpu=cpu.group(1).strip() if cpu else None,
-        cpu_clocks=_cpu_clocks(root),
-        gpu_clocks=_gpu_clocks(root),
+        cpu_clocks=cpu_clocks(root),
+        gpu_clocks=gpu_clocks(root),
     )
+
+
+def read_power_mode_id(root: Path = Path("/")) -> Optional[int]:
+    """The number of the mode nvpmodel set last; None where there is none."""
+    status = _MODE.search(read_text(root / "var/lib/nvpmodel/status") or "")
+    return None if status is None else int(status.group(1))
 
 
 def read_gpu_load(root: Path = Path("/")) -> Optional[float]:
     """The busy share of a Jetson's GPU, 0..1; None elsewhere."""
-    node = _gpu_node(root)
+    node = gpu_node(root)
     places = [
         *([] if node is None else [node / "device/load"]),
         root / "sys/devices/platform/gpu.0/load",
@@ -98,28 +104,29 @@ def read_gpu_load(root: Path = Path("/")) -> Optional[float]:
 
 def _power_mode(root: Path) -> Optional[str]:
     """The name nvpmodel's table gives the mode it set last; its number without a table."""
-    status = _MODE.search(read_text(root / "var/lib/nvpmodel/status") or "")
-    if status is None:
+    number = read_power_mode_id(root)
+    if number is None:
         return None
-    number = status.group(1)
     row = re.compile(rf"^\s*<\s*POWER_MODEL\s+ID={number}\s+NAME=(\S+)\s*>", re.MULTILINE)
     named = row.search(read_text(root / "etc/nvpmodel.conf") or "")
-    return named.group(1) if named else number
+    return named.group(1) if named else str(number)
 
 
-def _gpu_node(root: Path) -> Optional[Path]:
+def gpu_node(root: Path) -> Optional[Path]:
+    """The folder of a Jetson's GPU among the devices whose clock follows their load."""
     nodes = sorted((root / "sys/class/devfreq").glob("*"))
     return next((node for node in nodes if _GPU_NODE.search(node.name)), None)
 
 
-def _gpu_clocks(root: Path) -> Optional[Clocks]:
-    node = _gpu_node(root)
+def gpu_clocks(root: Path) -> Optional[Clocks]:
+    """Of a Jetson's GPU."""
+    node = gpu_node(root)
     if node is None:
         return None
     return _clocks([node / "min_freq"], [node / "max_freq"], node / "cur_freq", _HZ_PER_MHZ)
 
 
-def _cpu_clocks(root: Path) -> Optional[Clocks]:
+def cpu_clocks(root: Path) -> Optional[Clocks]:
     """Over all cores: those of one kind share a policy."""
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     lowest = [policy / "scaling_min_freq" for policy in policies]

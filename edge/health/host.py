@@ -1,4 +1,4 @@
-"""The machine and this process, as any Linux knows them; the only file that uses psutil."""
+"""The machine and this process, as any system knows them; the only file that uses psutil."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 import psutil
 
-from edge.health.thermal import is_plausible, read_zones, zone_name
+from edge.health.thermal import is_plausible, zone_name
 
 Reading = Callable[[], Dict[str, float]]
 
@@ -17,14 +17,15 @@ _MIB = float(2**20)
 
 
 class HostSampler:
-    """Reads load, memory, disk, temperatures and this process' own use; one thread calls it.
+    """Reads load, memory, disk and this process' own use; one thread calls it.
 
-    `disk_path` is a folder of the file system to watch; `root` is where /sys hangs.
+    `disk_path` is a folder of the file system to watch. `has_zones` says that the kernel tells
+    temperatures by zone: those of chips are left out then.
     """
 
-    def __init__(self, disk_path: Path, root: Path = Path("/")) -> None:
+    def __init__(self, disk_path: Path, *, has_zones: bool = False) -> None:
         self._disk_path = disk_path
-        self._root = root
+        self._has_zones = has_zones
         self._process = psutil.Process()
         self._cpu_ticks = _cpu_ticks()
         # psutil counts a process' load from the previous call.
@@ -58,7 +59,7 @@ class HostSampler:
         return {"disk_free_mb": _mib(psutil.disk_usage(str(self._disk_path)).free)}
 
     def _temperatures(self) -> Dict[str, float]:
-        by_name = read_zones(self._root) or _chip_temperatures()
+        by_name = {} if self._has_zones else _chip_temperatures()
         return {f"temp_{name}_c": round(celsius, 1) for name, celsius in by_name.items()}
 
     def _own_memory(self) -> Dict[str, float]:

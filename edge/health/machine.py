@@ -37,15 +37,18 @@ class Machine:
 
 def read_machine(root: Path = Path("/")) -> Machine:
     """Reads the files a Jetson has; anything else simply lacks them."""
-    # A container cannot mount /proc/device-tree; NVIDIA's images copy the model to /tmp.
-    module = read_text(root / "proc/device-tree/model") or read_text(root / "tmp/nv_jetson_model")
+    # A container cannot mount /proc/device-tree: who starts it copies the model to /tmp, as
+    # NVIDIA's scripts do, or both files to /run/edge-host, as edge's own does.
+    tree, copied = root / "proc/device-tree", root / "run/edge-host"
+    models = (tree / "model", copied / "model", root / "tmp/nv_jetson_model")
+    module = next(filter(None, map(read_text, models)), None)
     release = _L4T.match(read_text(root / "etc/nv_tegra_release") or "")
     return Machine(
         name=socket.gethostname(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
         module=module,
-        serial=read_text(root / "proc/device-tree/serial-number"),
+        serial=read_text(tree / "serial-number") or read_text(copied / "serial-number"),
         l4t=f"{release.group(1)}.{release.group(2)}" if release else None,
         boot_id=read_text(root / "proc/sys/kernel/random/boot_id"),
     )

@@ -6,11 +6,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Callable, Mapping, Optional
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.clock import NS_PER_MS
-from edge.health.rates import LatencyWindow, RateMeter, percentiles
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.health.latency import RecentLatencies, percentiles
+from edge.health.rates import RateMeter
 from edge.records import (
     BatchResult,
     CameraCounters,
@@ -18,11 +16,9 @@ from edge.records import (
     DropCounts,
     FrameResult,
     Lane,
+    Percentiles,
     PipelineCounters,
 )
-
-_LATENCY_SAMPLES = 2048
-_P50_P99 = (50, 99)
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class _CameraMeter:
     frames: int = 0
     detections: int = 0
     deadline_missed: int = 0
-    latency: LatencyWindow = field(default_factory=lambda: LatencyWindow(_LATENCY_SAMPLES))
+    latency: RecentLatencies = field(default_factory=RecentLatencies)
     read_rate: RateMeter = field(default_factory=RateMeter)
     inferred_rate: RateMeter = field(default_factory=RateMeter)
 
@@ -52,24 +48,22 @@ class _CameraMeter:
             self.frames,
             self.detections,
             self.deadline_missed,
-            self.latency.samples_ms(),
             self.read_rate.per_second(),
             self.inferred_rate.per_second(),
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Copied:
     frames: int
     detections: int
     deadline_missed: int
-    latency_ms: NDArray[np.float64]
     fps_read: float
     fps_inferred: float
 
 
 class PipelineMeter:
-    """Totals since the start and percentiles over the last frames; safe from any thread.
+    """Totals since the start, percentiles and rates of the last seconds; safe from any thread.
 
     `batch_fill` is the share of the rows that each batch's target offered which carried a frame;
     priority frames, which travel alone, do not count in it. `deadlines_ms` names the cameras that
@@ -87,8 +81,10 @@ class PipelineMeter:
         self._batches = 0
         self._rows_offered = 0
         self._shared_frames = 0
-        self._latency = LatencyWindow(_LATENCY_SAMPLES)
-        self._infer = LatencyWindow(_LATENCY_SAMPLES)
+        self._infer, self._wait, self._post = (RecentLatencies() for _ in range(3))
+        self._busy = RateMeter()
+        # Percentiles have a lock of their own: the frame path must not wait for them.
+        self._looking = threading.Lock()
 
     def admit(
         self, camera: str, reading: Callable[[], CameraReading], deadline_ms: Optional[float]
@@ -123,31 +119,47 @@ class PipelineMeter:
             if camera.deadline_ms is not None and latency_ms > camera.deadline_ms:
                 camera.deadline_missed += 1
             camera.latency.add(latency_ms)
-            self._latency.add(latency_ms)
+            self._wait.add((result.closed_ns - result.info.captured_ns) / NS_PER_MS)
+            self._post.add((result.finished_ns - result.inferred_ns) / NS_PER_MS)
 
-    def observe(self, now_ns: int) -> None:
-        """Samples the totals the rates are made of; called a few times a second."""
+    def observe(self, now_ns: int, busy_ns: int = 0) -> None:
+        """Samples the totals the rates are made of; called a few times a second.
+
+        `busy_ns` is how long the engine has worked since the start.
+        """
         for name, reading in self._readings.items():
             frames_read = reading().frames_read
             with self._lock:
                 camera = self._cameras[name]
                 camera.read_rate.observe(now_ns, frames_read)
                 camera.inferred_rate.observe(now_ns, camera.frames)
+        with self._looking:
+            self._busy.observe(now_ns, busy_ns)
+            cameras = (camera.latency for camera in self._cameras.values())
+            for latencies in (self._infer, self._wait, self._post, *cameras):
+                latencies.look(now_ns)
 
     def counters(self, in_flight: int, saturated_frames: int) -> PipelineCounters:
         """Everything counted so far."""
         readings = {name: reading() for name, reading in self._readings.items()}
-        # Only copied under the lock: the frame path must not wait for a sort.
         with self._lock:
             meters = {name: meter.copied() for name, meter in self._cameras.items()}
+            latencies = {name: meter.latency for name, meter in self._cameras.items()}
             batches = self._batches
             fill = self._shared_frames / self._rows_offered if self._rows_offered else 0.0
-            latency_ms, infer_ms = self._latency.samples_ms(), self._infer.samples_ms()
+        with self._looking:
+            busy = min(self._busy.per_second() / NS_PER_S, 1.0)
+            by_camera = {name: percentiles([each]) for name, each in latencies.items()}
+            latency_ms = percentiles(latencies.values())
+            infer_ms, wait_ms, post_ms = (
+                percentiles([stage]) for stage in (self._infer, self._wait, self._post)
+            )
         frames = sum(meter.frames for meter in meters.values())
-        latency_p50, latency_p99 = percentiles(latency_ms, _P50_P99)
-        infer_p50, infer_p99 = percentiles(infer_ms, _P50_P99)
         return PipelineCounters(
-            cameras={name: _camera_counters(meters[name], readings[name]) for name in meters},
+            cameras={
+                name: _camera_counters(meters[name], by_camera[name], readings[name])
+                for name in meters
+            },
             batches=batches,
             frames_inferred=frames,
             detections=sum(meter.detections for meter in meters.values()),
@@ -155,15 +167,21 @@ class PipelineMeter:
             batch_size_mean=frames / batches if batches else 0.0,
             in_flight=in_flight,
             saturated_frames=saturated_frames,
-            latency_ms_p50=latency_p50,
-            latency_ms_p99=latency_p99,
-            infer_ms_p50=infer_p50,
-            infer_ms_p99=infer_p99,
+            latency_ms_p50=latency_ms.p50,
+            latency_ms_p95=latency_ms.p95,
+            latency_ms_p99=latency_ms.p99,
+            infer_ms_p50=infer_ms.p50,
+            infer_ms_p95=infer_ms.p95,
+            infer_ms_p99=infer_ms.p99,
+            capture_to_batch_ms=wait_ms,
+            post_ms=post_ms,
+            infer_busy=busy,
         )
 
 
-def _camera_counters(meter: _Copied, reading: CameraReading) -> CameraCounters:
-    p50, p99 = percentiles(meter.latency_ms, _P50_P99)
+def _camera_counters(
+    meter: _Copied, latency_ms: Percentiles, reading: CameraReading
+) -> CameraCounters:
     return CameraCounters(
         status=reading.status,
         frames_read=reading.frames_read,
@@ -173,8 +191,9 @@ def _camera_counters(meter: _Copied, reading: CameraReading) -> CameraCounters:
         dropped=reading.dropped,
         fps_read=meter.fps_read,
         fps_inferred=meter.fps_inferred,
-        latency_ms_p50=p50,
-        latency_ms_p99=p99,
+        latency_ms_p50=latency_ms.p50,
+        latency_ms_p95=latency_ms.p95,
+        latency_ms_p99=latency_ms.p99,
         deadline_missed=meter.deadline_missed,
         abandoned=reading.abandoned,
     )

@@ -47,29 +47,6 @@ class RateMeter:
         return (last_total - first_total) * NS_PER_S / span_ns if span_ns > 0 else 0.0
 
 
-class LatencyWindow:
-    """The last `size` latencies in milliseconds."""
-
-    def __init__(self, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"size must be at least 1, got {size}")
-        self._samples_ms = np.empty(size, np.float64)
-        self._added = 0
-
-    def __len__(self) -> int:
-        return min(self._added, len(self._samples_ms))
-
-    def add(self, ms: float) -> None:
-        """Takes one latency; the oldest gives way."""
-        self._samples_ms[self._added % len(self._samples_ms)] = ms
-        self._added += 1
-
-    def samples_ms(self) -> NDArray[np.float64]:
-        """A copy of the latencies, in no particular order."""
-        copied: NDArray[np.float64] = self._samples_ms[: len(self)].copy()
-        return copied
-
-
 def percentiles(
     samples_ms: NDArray[np.float64], percents: Sequence[float]
 ) -> Tuple[Optional[float], ...]:

@@ -12,6 +12,7 @@ from edge.records import (
     CameraCounters,
     CameraState,
     DropCause,
+    Percentiles,
     PipelineCounters,
     PublisherCounters,
 )
@@ -33,6 +34,27 @@ def health(
     }
 
 
+def camera_numbers(camera: CameraCounters) -> Numbers:
+    """One camera's counters as flat numbers."""
+    return _known(
+        {
+            "online": int(camera.status.state is CameraState.ONLINE),
+            "read_fps": camera.fps_read,
+            "infer_fps": camera.fps_inferred,
+            "frames_read_total": camera.frames_read,
+            "frames_inferred_total": camera.frames_inferred,
+            "detections_total": camera.detections,
+            "reconnects_total": camera.reconnects,
+            "deadline_missed_total": camera.deadline_missed,
+            "abandoned_total": camera.abandoned,
+            "latency_ms_p50": camera.latency_ms_p50,
+            "latency_ms_p95": camera.latency_ms_p95,
+            "latency_ms_p99": camera.latency_ms_p99,
+            **_dropped([camera]),
+        }
+    )
+
+
 def _pipeline(pipeline: PipelineCounters) -> Numbers:
     return _known(
         {
@@ -40,16 +62,25 @@ def _pipeline(pipeline: PipelineCounters) -> Numbers:
             "batch_avg": pipeline.batch_size_mean,
             "batch_fill": pipeline.batch_fill,
             "queue_depth": pipeline.in_flight,
+            "infer_busy_pct": 100 * pipeline.infer_busy,
             "infer_ms_p50": pipeline.infer_ms_p50,
+            "infer_ms_p95": pipeline.infer_ms_p95,
             "infer_ms_p99": pipeline.infer_ms_p99,
             "latency_ms_p50": pipeline.latency_ms_p50,
+            "latency_ms_p95": pipeline.latency_ms_p95,
             "latency_ms_p99": pipeline.latency_ms_p99,
+            **_percentiles("capture_to_batch_ms", pipeline.capture_to_batch_ms),
+            **_percentiles("post_ms", pipeline.post_ms),
             "frames_inferred_total": pipeline.frames_inferred,
             "detections_total": pipeline.detections,
             "saturated_frames_total": pipeline.saturated_frames,
             **_batching(pipeline),
         }
     )
+
+
+def _percentiles(name: str, of: Percentiles) -> Dict[str, Optional[float]]:
+    return {f"{name}_p50": of.p50, f"{name}_p95": of.p95, f"{name}_p99": of.p99}
 
 
 def _batching(pipeline: PipelineCounters) -> Numbers:
@@ -97,6 +128,7 @@ def _publisher(publisher: PublisherCounters) -> Numbers:
         "mqtt_connected": int(publisher.connected),
         "mqtt_published_total": publisher.published,
         "mqtt_queued": publisher.queued,
+        "mqtt_spool_msgs": publisher.kept,
         "mqtt_dropped_total": sum(publisher.dropped.values()),
         **{f"mqtt_dropped_{cause}_total": n for cause, n in sorted(publisher.dropped.items())},
     }

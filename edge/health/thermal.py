@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Dict, Optional, Tuple
 
+from edge.health.sysfs import read_int, read_text
+
 # Sensors of powered-down units read -256 °C on Jetson, disconnected ones 0 K or nonsense.
 _PLAUSIBLE_C = (-60.0, 150.0)
 
@@ -13,7 +15,7 @@ _PLAUSIBLE_C = (-60.0, 150.0)
 # of the others: neither is a temperature.
 _NOT_SENSORS = frozenset({"pmic_die", "pmic", "thermal_fan_est"})
 
-_DECORATION = re.compile(r"_(therm|thermal|temp)$")
+_DECORATION = re.compile(r"_(therm|thermal|temp|tegra)$")
 
 
 def zone_name(zone_type: str) -> Optional[str]:
@@ -43,9 +45,8 @@ def is_plausible(celsius: float) -> bool:
 
 
 def _read_zone(zone: Path) -> Optional[Tuple[str, float]]:
-    try:
-        name = zone_name((zone / "type").read_text(errors="replace"))
-        celsius = int((zone / "temp").read_text(errors="replace")) / 1000  # millidegrees
-    except (OSError, ValueError):  # EAGAIN: the unit it sits in is powered down
+    name = zone_name(read_text(zone / "type") or "")
+    millidegrees = None if name is None else read_int(zone / "temp")
+    if name is None or millidegrees is None or not is_plausible(millidegrees / 1000):
         return None
-    return (name, celsius) if name is not None and is_plausible(celsius) else None
+    return name, millidegrees / 1000

@@ -1,5 +1,9 @@
 """The records that pass between rooms."""
 
+from edge.records.alerts import (
+    Alert,
+    AlertSeverity,
+)
 from edge.records.batches import (
     Batch,
     BatchInfo,
@@ -20,6 +24,13 @@ from edge.records.cameras import (
     PictureState,
     TimestampSource,
 )
+from edge.records.commands import (
+    CommandCounters,
+    CommandResult,
+    CommandStatus,
+    Inbound,
+    Setting,
+)
 from edge.records.engines import (
     BatchSetting,
     BatchTarget,
@@ -36,8 +47,20 @@ from edge.records.engines import (
     StageTimes,
     TargetSource,
 )
+from edge.records.events import Event, EventType
+from edge.records.governing import (
+    UNRESTRAINED,
+    GovernorChange,
+    GovernorStatus,
+    Restraints,
+    Step,
+    StepKind,
+)
 from edge.records.observation import (
     CameraCounters,
+    HealthSource,
+    MachineReading,
+    Percentiles,
     PipelineCounters,
     PublisherCounters,
 )
@@ -47,6 +70,9 @@ from edge.records.results import (
 )
 
 __all__ = [
+    "UNRESTRAINED",
+    "Alert",
+    "AlertSeverity",
     "Batch",
     "BatchInfo",
     "BatchItem",
@@ -59,6 +85,9 @@ __all__ = [
     "CameraState",
     "CameraStatus",
     "ChannelOrder",
+    "CommandCounters",
+    "CommandResult",
+    "CommandStatus",
     "DeployedGraph",
     "Detections",
     "DropCause",
@@ -66,20 +95,32 @@ __all__ = [
     "EngineInfo",
     "EngineState",
     "EngineStatus",
+    "Event",
+    "EventType",
     "Frame",
     "FrameInfo",
     "FrameResult",
     "GateOutcome",
+    "GovernorChange",
+    "GovernorStatus",
+    "HealthSource",
+    "Inbound",
     "Lane",
+    "MachineReading",
     "OnBatchResult",
     "OnFrame",
     "OnProgress",
+    "Percentiles",
     "PictureState",
     "PipelineCounters",
     "Preprocessing",
     "PublisherCounters",
+    "Restraints",
+    "Setting",
     "Slot",
     "StageTimes",
+    "Step",
+    "StepKind",
     "TargetSource",
     "TimestampSource",
 ]

@@ -41,7 +41,7 @@ class PictureState(str, Enum):
 class CameraStatus:
     """A camera's state since `since_unix_ms`, with the reason in words where all is not well.
 
-    `picture` is None while the camera is not online.
+    `picture` is None while the camera is not online, or where `picture_watch` is off.
     """
 
     camera: str
@@ -57,6 +57,7 @@ class DropCause(str, Enum):
     SUPERSEDED = "superseded"
     STALE = "stale"
     RATE_CAP = "rate_cap"
+    GOVERNED = "governed"
     ABORTED = "aborted"
 
 

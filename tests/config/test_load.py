@@ -53,6 +53,7 @@ mqtt:
   client_id: ~
   username: no
   password: 0123
+  allow_plaintext_password: yes
 """
 
 Load = Callable[..., Config]
@@ -174,7 +175,7 @@ VALUES = {
     "typo": ("mqtt", "hots: a", "2:3 mqtt.hots: unknown key, did you mean 'host'?"),
     "wrong case": ("mqtt", "Host: a", "unknown key, did you mean 'host'?"),
     "wrong section": ("health", "keepalive_s: 9", "unknown key here, it belongs to 'mqtt'"),
-    "unheard of": ("health", "zzz: 9", "2:3 health.zzz: unknown key (allowed: interval_s)"),
+    "unheard of": ("gate", "zzz: 9", "2:3 gate.zzz: unknown key (allowed: max_loss, min_boxes)"),
     "tag": ("mqtt", "host: !!int a", "2:3 mqtt.host: tags are not supported"),
     "NUL": ("mqtt", 'host: "a\\0"', "2:3 mqtt.host: contains a NUL or bytes"),
     "lone surrogate": ("mqtt", 'host: "\\ud800"', "2:3 mqtt.host: contains a NUL or bytes"),

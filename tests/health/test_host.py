@@ -50,15 +50,15 @@ def test_a_missing_disk_is_absent(tmp_path: Path) -> None:
     assert EVERYWHERE - {"disk_free_mb"} <= set(numbers)
 
 
-def test_temperatures_are_named_by_zone(tmp_path: Path) -> None:
-    zone = tmp_path / "sys/class/thermal/thermal_zone0"
-    zone.mkdir(parents=True)
-    (zone / "type").write_text("GPU-therm\n")
-    (zone / "temp").write_text("45567\n")
+def test_chips_are_left_out_where_zones_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reading:
+        current = 61.0
 
-    numbers = HostSampler(tmp_path, root=tmp_path).sample()
-
-    assert {k: v for k, v in numbers.items() if k.startswith("temp_")} == {"temp_gpu_c": 45.6}
+    monkeypatch.setattr(psutil, "sensors_temperatures", lambda: {"coretemp": [Reading()]})
+    assert HostSampler(tmp_path).sample()["temp_coretemp_c"] == 61.0
+    assert "temp_coretemp_c" not in HostSampler(tmp_path, has_zones=True).sample()
 
 
 def failing(error: Exception) -> Dict[str, float]:

@@ -6,7 +6,7 @@ from typing import Dict, Optional
 
 import pytest
 
-from edge.config.schema import TOPIC_LEVEL
+from edge.config.mqtt import TOPIC_LEVEL
 from edge.health.machine import Machine, read_machine
 
 JETSON = {

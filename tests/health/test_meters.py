@@ -98,13 +98,17 @@ def test_batches_and_frames_are_counted(meter: PipelineMeter) -> None:
     assert counters.batch_size_mean == 1.5
     assert counters.batch_fill == 3 / 8
     assert (counters.in_flight, counters.saturated_frames) == (1, 2)
-    assert counters.infer_ms_p50 == pytest.approx(20)
-    assert counters.latency_ms_p50 == pytest.approx(40)
+    assert counters.infer_ms_p50 == pytest.approx(10, rel=0.01)
+    assert counters.infer_ms_p95 == pytest.approx(10, rel=0.01)
+    assert counters.latency_ms_p50 == pytest.approx(40, rel=0.01)
+    assert counters.post_ms.p50 == pytest.approx(40, rel=0.01)
+    assert counters.capture_to_batch_ms.p99 == 0
     dock, gate = counters.cameras["dock"], counters.cameras["gate"]
     assert (dock.frames_inferred, dock.detections) == (2, 5)
     assert (gate.frames_inferred, gate.detections) == (1, 0)
-    assert dock.latency_ms_p50 == pytest.approx(40)
-    assert gate.latency_ms_p99 == pytest.approx(40)
+    assert dock.latency_ms_p50 == pytest.approx(20, rel=0.01)
+    assert gate.latency_ms_p95 == pytest.approx(40, rel=0.01)
+    assert gate.latency_ms_p99 == pytest.approx(40, rel=0.01)
 
 
 def test_rates_come_from_the_totals_of_each_camera(
@@ -120,6 +124,25 @@ def test_rates_come_from_the_totals_of_each_camera(
     assert counters.cameras["dock"].fps_read == pytest.approx(20)
     assert counters.cameras["dock"].fps_inferred == pytest.approx(4)
     assert counters.cameras["gate"].fps_read == 0.0
+
+
+def test_the_engines_share_of_time_comes_from_its_total(meter: PipelineMeter) -> None:
+    for tick in range(21):
+        meter.observe(tick * 250 * NS_PER_MS, busy_ns=tick * 100 * NS_PER_MS)
+    assert meter.counters(0, 0).infer_busy == pytest.approx(0.4)
+    # A batch counts when it ends: one that began before the span makes it more than all of it.
+    meter.observe(21 * 250 * NS_PER_MS, busy_ns=60_000 * NS_PER_MS)
+    assert meter.counters(0, 0).infer_busy == 1.0
+
+
+def test_percentiles_forget_what_is_old(meter: PipelineMeter) -> None:
+    for second in range(120):
+        meter.frame_done(frame_result("dock", latency_ms=500 if second < 60 else 20, objects=0))
+        meter.observe(second * 1000 * NS_PER_MS)
+    counters = meter.counters(0, 0)
+    assert counters.latency_ms_p99 == pytest.approx(20, rel=0.01)
+    assert counters.cameras["dock"].latency_ms_p99 == pytest.approx(20, rel=0.01)
+    assert counters.cameras["gate"].latency_ms_p99 is None
 
 
 def test_what_the_reader_says_is_passed_on(

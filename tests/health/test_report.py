@@ -7,7 +7,7 @@ from typing import Dict, Optional
 
 import pytest
 
-from edge.health.report import health
+from edge.health.report import camera_numbers, health
 from edge.records import (
     BatchSetting,
     CameraCounters,
@@ -15,12 +15,18 @@ from edge.records import (
     CameraStatus,
     DropCause,
     DropCounts,
+    Percentiles,
     PipelineCounters,
     PublisherCounters,
 )
 
 PUBLISHER = PublisherCounters(
-    connected=True, broker="gw:1883", published=40, queued=2, dropped={"offline": 3, "backlog": 4}
+    connected=True,
+    broker="gw:1883",
+    published=40,
+    queued=2,
+    dropped={"offline": 3, "backlog": 4},
+    kept=5,
 )
 
 
@@ -55,6 +61,11 @@ def pipeline(*cameras: CameraCounters, latency_ms: Optional[float] = 21.5) -> Pi
         latency_ms_p99=latency_ms,
         infer_ms_p50=8.0,
         infer_ms_p99=16.0,
+        infer_ms_p95=12.0,
+        latency_ms_p95=latency_ms,
+        capture_to_batch_ms=Percentiles(1.0, 2.0, 3.0),
+        post_ms=Percentiles(0.25, 0.5, None),
+        infer_busy=0.75,
     )
 
 
@@ -71,9 +82,17 @@ def test_two_cameras_are_summed() -> None:
         "batch_avg": 2.4,
         "batch_fill": 0.6,
         "queue_depth": 1,
+        "infer_busy_pct": 75.0,
         "infer_ms_p50": 8.0,
+        "infer_ms_p95": 12.0,
         "infer_ms_p99": 16.0,
+        "capture_to_batch_ms_p50": 1.0,
+        "capture_to_batch_ms_p95": 2.0,
+        "capture_to_batch_ms_p99": 3.0,
+        "post_ms_p50": 0.25,
+        "post_ms_p95": 0.5,
         "latency_ms_p50": 21.5,
+        "latency_ms_p95": 21.5,
         "latency_ms_p99": 21.5,
         "frames_inferred_total": 120,
         "detections_total": 60,
@@ -92,6 +111,7 @@ def test_two_cameras_are_summed() -> None:
         "mqtt_connected": 1,
         "mqtt_published_total": 40,
         "mqtt_queued": 2,
+        "mqtt_spool_msgs": 5,
         "mqtt_dropped_total": 7,
         "mqtt_dropped_backlog_total": 4,
         "mqtt_dropped_offline_total": 3,
@@ -154,3 +174,22 @@ def test_what_is_unknown_is_absent(unknown: Optional[float]) -> None:
     assert "latency_ms_p50" not in numbers
     assert "temp_cpu_c" not in numbers
     json.dumps(numbers, allow_nan=False)
+
+
+def test_one_cameras_numbers_are_flat_too() -> None:
+    assert camera_numbers(camera("a", dropped={DropCause.STALE: 3})) == {
+        "online": 1,
+        "read_fps": 30.0,
+        "infer_fps": 12.5,
+        "frames_read_total": 100,
+        "frames_inferred_total": 60,
+        "detections_total": 30,
+        "reconnects_total": 2,
+        "deadline_missed_total": 0,
+        "abandoned_total": 0,
+        "latency_ms_p50": 20.0,
+        "latency_ms_p99": 90.0,
+        "frames_dropped_total": 3,
+        **{f"frames_dropped_{cause.value}_total": 0 for cause in DropCause},
+        "frames_dropped_stale_total": 3,
+    }

@@ -14,7 +14,7 @@ NAMES = {
     "Orin junction": ("tj-thermal", "tj"),
     "Intel": ("x86_pkg_temp", "x86_pkg"),
     "ACPI": ("acpitz", "acpitz"),
-    "spaces": ("Tboard tegra", "tboard_tegra"),
+    "Xavier's board, with a space": ("Tboard tegra", "tboard"),
     "constant of Xavier": ("PMIC-Die\n", None),
     "estimate": ("thermal-fan-est\n", None),
     "empty": ("", None),
