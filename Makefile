@@ -15,7 +15,7 @@ JOBS ?= 3
 PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONSTRAIN := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test soak lint types check clean system gstreamer broker
+.PHONY: demo test soak lint types check clean system gstreamer node-red broker
 
 demo: $(VENV)/.installed | broker
 	@$(VENV)/bin/edge demo $(ARGS)
@@ -58,6 +58,10 @@ gstreamer:
 	  dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
 	done; \
 	$(call apt_install,$$missing)
+
+# What only the test of the Node-RED example needs, which is skipped without it.
+node-red:
+	@npm install --prefix .node-red --no-audit --no-fund --silent node-red@4
 
 # The demo also runs on a broker in Python where mosquitto cannot be installed.
 broker: $(VENV)/.installed

@@ -6,6 +6,7 @@ the other way, so that nothing accepted is lost.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from dataclasses import dataclass
@@ -16,14 +17,21 @@ from edge import __version__
 from edge.building.graph import deploy
 from edge.capture import RenderFactory
 from edge.clock import MS_PER_S, NS_PER_S, SystemClock
+from edge.commands.refusal import Refused
+from edge.condition import appliance_state
 from edge.config.schema import CameraConfig, Config
-from edge.engines import Engines, needs_priority_engine
+from edge.control import Control, Reach, Read
+from edge.engines import Engines
+from edge.errands import Errands
 from edge.errors import EdgeError
-from edge.health.host import HostSampler
 from edge.health.machine import read_machine
-from edge.health.report import health
+from edge.health.monitor import Monitor
 from edge.inference.engine import Engine
 from edge.line import Detector, Hooks, Line, LineOptions, OnResult, Stop, render_scene
+from edge.notify import Supervisor
+from edge.publish.outbox.age import Timekeeper
+from edge.publish.outbox.entry import Limits
+from edge.publish.outbox.outbox import Outbox
 from edge.publish.payload import Appliance, ApplianceState, HostPart
 from edge.publish.publisher import Publisher
 from edge.publish.session import next_session
@@ -34,11 +42,12 @@ from edge.records import (
     EngineInfo,
     EngineStatus,
     FrameResult,
-    PictureState,
     PipelineCounters,
     PublisherCounters,
 )
-from edge.reload import Change, compare
+from edge.reporting import Reporter
+from edge.running import RunningConfig
+from edge.upkeep import Outlook, Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +60,15 @@ SHUTDOWN_S = 10.0
 # Of the shutdown's time, kept for the last messages however long the rest takes.
 FAREWELL_S = 2.0
 
-_NOT_DELIVERING = (CameraState.OFFLINE, CameraState.STALLED)
-# Black is no trouble: a room at night is.
-_WORTHLESS = (PictureState.FROZEN, PictureState.COVERED)
-
 
 @dataclass(frozen=True)
 class Substitutes:
-    """What a benchmark puts in the place of the engine and of the synthetic cameras' pictures."""
+    """What a benchmark puts in the place of the engine, of the synthetic cameras' pictures, and of
+    the machine's own files."""
 
     engine: Optional[Engine] = None
     renderer: RenderFactory = render_scene
+    root: Path = Path("/")
 
 
 NO_SUBSTITUTES = Substitutes()
@@ -83,28 +90,49 @@ class App:
         keep_images: bool = False,
         substitutes: Substitutes = NO_SUBSTITUTES,
     ) -> None:
-        self._config = config
+        self._running = RunningConfig(config, self._adopt)
+        self._errands = Errands()
         self._base_dir = base_dir
         self._stop = stop
         self._on_result = on_result
         self._keep_images = keep_images
         self._substitutes = substitutes
         self._clock = SystemClock()
-        self._machine = read_machine()
-        self._host = HostSampler(config.device.state_dir)
+        self._machine = read_machine(substitutes.root)
         self._failure: Optional[EdgeError] = None
         self._started: List[Tuple[str, Stop]] = []
         self._state: Optional[Tuple[ApplianceState, str]] = None
-        # What the last reading of the file left to be said, for as long as it is so.
-        self._notice = ""
-        self._next_report_ns = 0
         self._line: Optional[Line] = None
         self._graph: Optional[DeployedGraph] = None
         self._engines: Optional[Engines] = None
         self.class_names: Sequence[str] = ()
         self.device = config.device.id or self._machine.default_device_id
         session = next_session(config.device.state_dir, self._clock.unix_ms() // MS_PER_S)
-        self._publisher = Publisher(config.mqtt, self.device, session, self._clock, self._fail)
+        outbox = Outbox(
+            config.device.state_dir / "outbox.db",
+            Limits.of(config.outbox),
+            Timekeeper(self._clock),
+            self._fail,
+        )
+        self._publisher = Publisher(config.mqtt, self.device, session, outbox, self._fail)
+        self._monitor = Monitor(
+            config.health, config.device.state_dir, substitutes.root, self._clock, self._fail
+        )
+        self._reporter = Reporter(config.health, self._monitor, self._publisher, self._clock)
+        outlook = Outlook(
+            lambda: self._monitor.latest().numbers, lambda: self._config, substitutes.root
+        )
+        self._upkeep = Upkeep(outlook, self._publisher, self._clock)
+        reach = Reach(
+            self._running, self._errands, self._publisher, self._rebuild, self._reread, self._fail
+        )
+        self._read: Optional[Read] = None
+        self._supervisor = Supervisor()
+        self._control = Control(reach, self._clock)
+
+    @property
+    def _config(self) -> Config:
+        return self._running.config
 
     @property
     def engine_info(self) -> Optional[EngineInfo]:
@@ -119,31 +147,31 @@ class App:
         """What was handed to the broker."""
         return self._publisher.counters()
 
-    def reload(self, read: Callable[[], Config]) -> None:
+    def reload(self, read: Read) -> None:
         """Reads the configuration again and changes what can change while frames flow.
 
         Where it is wrong, or cannot be had, all goes on as it was. Called where `on_tick` is.
         """
-        line = self._line
-        if line is None:
-            return
-        try:
-            change = compare(self._config, read())
-            line.apply(change.config)
-        except EdgeError as error:
-            faults = str(error).splitlines()
-            for fault in faults:
-                log.error("%s", fault)
-            log.error("the configuration is not changed: all goes on as it was")
-            more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
-            self._notice = f"new configuration refused: {faults[0]}{more}"
-            return
-        self._adopt(change, line)
+        if self._line is not None:
+            self._supervisor.reloading(self._clock.monotonic_ns())
+            with contextlib.suppress(EdgeError):  # the log and the state say it
+                self._running.reload(read)
+            self._supervisor.ready()
 
     # --- the story ----------------------------------------------------------------------------
 
-    def run(self, on_tick: Optional[Callable[[], None]] = None) -> None:
-        """Starts, serves until told to stop, and stops; `on_tick` is called while it serves."""
+    def run(
+        self,
+        on_tick: Optional[Callable[[], None]] = None,
+        read: Optional[Read] = None,
+        supervisor: Optional[Supervisor] = None,
+    ) -> None:
+        """Starts, serves until told to stop, and stops; `on_tick` is called while it serves.
+
+        `read` reads the configuration again where a command asks for that.
+        """
+        self._read = read
+        self._supervisor = supervisor or self._supervisor
         try:
             self._startup()
             self._main_loop(on_tick)
@@ -155,25 +183,29 @@ class App:
             raise self._failure
 
     def _startup(self) -> None:
+        self._supervisor.starting()
         # Said before the broker can hear it: `online` must not stand beside an older session's
         # state.
         mqtt = self._config.mqtt
         log.info(
-            "edge %s, device %s, topics %s/%s/…, broker %s:%d, %d cameras",
+            "edge %s, device %s, topics %s/%s/…, broker %s, %d cameras",
             __version__,
             self.device,
             mqtt.prefix,
             self.device,
-            mqtt.host,
-            mqtt.port,
+            mqtt.broker,
             len(self._config.cameras),
         )
+        self._publisher.announce_to_home_assistant(self._config.device.state_dir)
         self._introduce(None)
         self._enter(ApplianceState.BUILDING, "loading the model")
         for camera in self._config.cameras:
             self._publisher.publish_camera_status(self._first_status(camera))
-        self._publisher.start()
         self._began("publisher", self._publisher.stop)
+        self._control.start(self._began)
+        self._control.tell_settings()
+        self._publisher.start()
+        self._reporter.start(self._began)
         graph = deploy(self._config.model.path, self._config.model)
         engine = self._first_engine(graph)
         if engine is None:
@@ -192,6 +224,7 @@ class App:
         self.class_names = graph.class_names
         self._graph = graph
         self._introduce(graph, line)
+        self._running.serve(line)
         self._line = line  # before its first batch, which may tell of a smaller cap
         line.start(self._began)
         if self._engines is not None:
@@ -199,16 +232,30 @@ class App:
             self._began("engine builder", self._engines.stop)
 
     def _main_loop(self, on_tick: Optional[Callable[[], None]]) -> None:
+        self._errands.open()
+        if self._line is not None:
+            self._supervisor.ready()
         while self._line is not None and not self._stop.wait(TICK_S):
+            self._errands.run()
             self._line.observe()
-            state, reason = appliance_state(self._line.statuses())
-            self._enter(state, "; ".join(words for words in (reason, self._notice) if words))
-            self._report_when_due(self._line)
+            if not self._stop.is_set():  # else `observe` has found that something hangs
+                self._supervisor.alive(self._clock.monotonic_ns())
+            trouble = self._publisher.outbox_trouble
+            state, reason = appliance_state(self._line.statuses(), trouble)
+            self._enter(
+                state, "; ".join(words for words in (reason, self._running.notice) if words)
+            )
+            self._upkeep.look(self._line)
+            numbers = {**self._control.metrics(), **self._upkeep.numbers()}
+            interval_s = self._config.health.interval_s
+            self._reporter.report_when_due(self._line, interval_s, numbers)
             if on_tick is not None:
                 on_tick()
 
     def _shutdown(self) -> None:
         deadline_ns = self._clock.monotonic_ns() + int(SHUTDOWN_S * NS_PER_S)
+        self._errands.close()
+        self._supervisor.stopping()
         self._enter(ApplianceState.STOPPING, str(self._failure or ""))
         while self._started:
             name, stop = self._started.pop()
@@ -241,17 +288,9 @@ class App:
             return Detector(graph, engine)
         return Detector(graph, engine, self._engines.allocate)
 
-    def _adopt(self, change: Change, line: Line) -> None:
-        before, self._config = self._config, change.config
-        log.info("configuration read again: %s", change.words or "nothing changes")
-        restart = ", ".join(change.restart_keys)
-        self._notice = f"a restart is needed for {restart}" if restart else ""
-        if restart:
-            log.warning("needs a restart, and stays as it was: %s", restart)
-        needs = [needs_priority_engine(config, line.in_flight) for config in (before, self._config)]
-        if needs == [False, True] and line.priority_engine_info is None:
-            log.warning("priority frames share the engine: one of their own needs a restart")
-        self._introduce(self._graph, line)
+    def _adopt(self) -> None:
+        self._control.tell_settings()
+        self._introduce(self._graph, self._line)
 
     def _exchange(self, engine: Engine) -> None:
         if self._line is not None:
@@ -263,11 +302,22 @@ class App:
             self._line.serve_priority(engine)
 
     def _engine_status(self, status: EngineStatus) -> None:
+        self._supervisor.starting()  # it may take longer than anybody would wait for a sign
         self._publisher.publish_engine(status)
         if status.serving is None and status.progress is not None:
             progress = status.progress
             reason = f"{progress.phase.value} the {progress.precision.value} engine"
             self._enter(ApplianceState.BUILDING, reason)
+
+    def _reread(self) -> Config:
+        if self._read is None:
+            raise Refused("there is no configuration file to read again")
+        return self._read()
+
+    def _rebuild(self) -> str:
+        if self._engines is None:
+            raise Refused("the engine is not one that is built here")
+        return self._engines.rebuild()
 
     def _began(self, name: str, stop: Stop) -> None:
         self._started.append((name, stop))
@@ -317,6 +367,7 @@ class App:
         self._state = (state, reason)
         level = logging.WARNING if state is ApplianceState.DEGRADED else logging.INFO
         log.log(level, "state %s%s", state.value, f": {reason}" if reason else "")
+        self._supervisor.status(f"{state.value}: {reason}" if reason else state.value)
         self._publisher.publish_state(state, reason)
 
     def _introduce(self, graph: Optional[DeployedGraph], line: Optional[Line] = None) -> None:
@@ -331,38 +382,5 @@ class App:
         )
         cameras = [camera.name for camera in self._config.cameras]
         engine, target = (line.engine_info, line.batch_target) if line else (None, None)
-        self._publisher.publish_info(Appliance(host, cameras, graph, engine, target))
-
-    def _report_when_due(self, line: Line) -> None:
-        now_ns = self._clock.monotonic_ns()
-        if now_ns < self._next_report_ns:
-            return
-        self._next_report_ns = now_ns + int(self._config.health.interval_s * NS_PER_S)
-        counters = line.counters()
-        present = [status.camera for status in line.statuses()]
-        for camera in present:
-            self._publisher.publish_camera_stats(counters.cameras[camera])
-        # The totals are also those of cameras that were removed.
-        readings = health(counters, self._publisher.counters(), self._host.sample())
-        self._publisher.publish_health({**readings, "cameras": len(present)})
-
-
-def appliance_state(cameras: Sequence[CameraStatus]) -> Tuple[ApplianceState, str]:
-    """What the cameras make of the appliance: ready only if one delivers and none has trouble."""
-    trouble = [words for words in map(_trouble, cameras) if words]
-    states = {status.state for status in cameras}
-    if trouble:
-        return ApplianceState.DEGRADED, "; ".join(trouble)
-    if CameraState.ONLINE in states:
-        return ApplianceState.READY, ""
-    if CameraState.STARTING in states:
-        return ApplianceState.BUILDING, "waiting for the first frame"
-    return ApplianceState.DEGRADED, "no camera delivers: all are disabled or have ended"
-
-
-def _trouble(status: CameraStatus) -> str:
-    if status.state in _NOT_DELIVERING:
-        return f"camera {status.camera} {status.state.value}: {status.reason}"
-    if status.picture in _WORTHLESS:
-        return f"camera {status.camera}: {status.reason}"
-    return ""
+        expected = self._config.postprocess.classes or ()
+        self._publisher.publish_info(Appliance(host, cameras, graph, engine, target, expected))

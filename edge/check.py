@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import tempfile
 import threading
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Optional, Sequence, Tuple
 
 from edge.building.graph import deploy
 from edge.building.plan import BuildPlan
 from edge.building.supply import HIT, EngineSupply, open_supply
 from edge.capture import Picture, Source, open_in_turn, open_source
-from edge.capture.survey.attempt import Attempt
+from edge.capture.attempt import Attempt
 from edge.clock import SystemClock
 from edge.config.camera_uri import MediaSpec
 from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config, Precision
 from edge.engines import needs_priority_engine
-from edge.errors import CaptureError, ConfigError, EdgeError, EngineOutOfMemory
+from edge.errors import (
+    BrokerRefuses,
+    CaptureError,
+    ConfigError,
+    EdgeError,
+    EngineOutOfMemory,
+    PublishError,
+)
 from edge.health.host import free_memory_bytes
 from edge.health.machine import read_machine
 from edge.inference.batch_cap import affordable_rows, cap_of
 from edge.line import render_scene
 from edge.postprocess.postprocess import Postprocessor
+from edge.publish.knock import knock
 from edge.records import DeployedGraph, EngineInfo, EngineStatus
 from edge.slots import effective_target
 
-_BROKER_TIMEOUT_S = 2.0
+_BROKER_TIMEOUT_S = 5.0
 # Above what FFmpeg takes to give a network camera up.
 _CAMERA_TIMEOUT_S = 20.0
 _NAMES_SHOWN = 12
@@ -43,6 +50,7 @@ class Checker:
     def __init__(self, config: Config, base_dir: Path) -> None:
         self._config = config
         self._base_dir = base_dir
+        self._model_wh: Optional[Tuple[int, int]] = None
         self.faults = 0
 
     def lines(self) -> Iterator[str]:
@@ -69,7 +77,7 @@ class Checker:
         try:
             graph = deploy(self._config.model.path, self._config.model)
             Postprocessor(self._config.postprocess, graph.class_names)
-            width, height = graph.preprocessing.input_wh
+            width, height = self._model_wh = graph.preprocessing.input_wh
             yield (
                 f"model    {graph.name}: {graph.head} head, input {width}x{height}, "
                 f"{len(graph.class_names)} classes ({_listed(graph.class_names)})"
@@ -116,7 +124,7 @@ class Checker:
         if not camera.enabled:
             return f"{title}: disabled"
         try:
-            source = open_source(camera, self._base_dir, render_scene)
+            source = open_source(camera, self._base_dir, render_scene, self._model_wh)
             # In a thread that can be left behind: a driver's call cannot be interrupted.
             look = Attempt(f"check-{camera.name}", lambda: [_first_picture(source)])
             found = look.result(_CAMERA_TIMEOUT_S)
@@ -137,13 +145,19 @@ class Checker:
 
     def _broker(self) -> str:
         mqtt = self._config.mqtt
-        title = f"broker   {mqtt.host}:{mqtt.port}, topics {mqtt.prefix}/…"
+        tls = " over TLS" if mqtt.tls else ""
+        title = f"broker   {mqtt.broker}{tls}, topics {mqtt.prefix}/…"
+        device = self._config.device.id or read_machine().default_device_id
+        # Another client with the daemon's own id would throw it out.
+        client_id = f"{mqtt.client_id_of(device)}-check"
         try:
-            socket.create_connection((mqtt.host, mqtt.port), _BROKER_TIMEOUT_S).close()
-        except (OSError, UnicodeError) as error:  # a label of over 63 characters is no host name
-            reason = getattr(error, "strerror", None) or error
-            return f"{title}: {reason} (the daemon will keep trying)"
-        return f"{title}: answers"
+            knock(mqtt, client_id, SystemClock(), _BROKER_TIMEOUT_S)
+        except BrokerRefuses as error:
+            return self._fault(f"{title}: {error}")
+        except PublishError as error:
+            return f"{title}: {error} (the daemon will keep trying)"
+        who = "the connection" if mqtt.username is None else f"user {mqtt.username!r}"
+        return f"{title}: accepts {who}"
 
     def _fault(self, line: str) -> str:
         self.faults += 1

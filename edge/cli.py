@@ -7,6 +7,7 @@ before OpenCV and the network's runtime are loaded.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import functools
 import itertools
 import json
@@ -15,28 +16,29 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Optional, Sequence
 
 from edge import __version__
-from edge.arguments import add_config, camera_count, positive, positive_count, seconds_of_a_day
+from edge.arguments import (
+    DESCRIPTION,
+    EXIT_CODES,
+    add_alive,
+    add_bench,
+    add_calibrate,
+    add_config,
+    add_install,
+    positive,
+    seconds_of_a_day,
+)
 from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
 from edge.process import Hangups, end, open_missing_streams, stop_signals
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = "The vision appliance for NVIDIA Jetson: cameras in, detections over MQTT out."
-
 # Commands that say themselves what there is to say.
 _QUIETER = {"build": "error", **dict.fromkeys(("demo", "check", "bench", "cameras"), "warning")}
-
-EXIT_CODES = """exit codes:
-  0   done, or stopped by SIGINT or SIGTERM
-  1   `edge cameras`: an enabled camera gave no frame
-  2   wrong use of the command line
-  70  failed while running; a supervisor should restart it
-  78  the configuration or a file it names is wrong; restarting will not help
-"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,10 +60,12 @@ def parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_cameras(commands)
     _add_build(commands)
-    _add_bench(commands)
-    _add_calibrate(commands)
+    add_bench(commands, _bench)
+    add_calibrate(commands, _calibrate)
     _add_demo(commands)
     _add_schema(commands)
+    add_install(commands, _install)
+    add_alive(commands, _alive)
     return root
 
 
@@ -133,76 +137,6 @@ def _add_build(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     build.set_defaults(call=_build)
 
 
-def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    bench = commands.add_parser(
-        "bench",
-        help="measure what the model does here, and choose a batch size",
-        description="Says what machine this is, runs the configured model on batches of 1, 2, 4 … "
-        "64 frames and prints throughput, latency, utilization and memory of each, and the knee: "
-        "the smallest batch with 95 %% of the best throughput. On a GPU also one batch after the "
-        "other and computing alone, the stages, and power where it can be read. Then synthetic "
-        "cameras go the daemon's whole road. Stop the daemon first, it would be measured too. "
-        "Ctrl-C ends with what was measured so far.",
-    )
-    add_config(bench)
-    bench.add_argument(
-        "--tune",
-        action="store_true",
-        help="write the knee and a plot into device.state_dir, where `edge run` finds it; a "
-        "batching.target in the config goes first",
-    )
-    bench.add_argument("--json", action="store_true", help="print one object instead of the table")
-    bench.add_argument(
-        "--seconds",
-        type=seconds_of_a_day,
-        default=30.0,
-        metavar="N",
-        help="measure sizes for about N seconds (default: 30); a slow model takes longer, as every "
-        "one is run at least five times, and power and cameras come on top",
-    )
-    bench.add_argument(
-        "--cameras",
-        type=camera_count,
-        default=4,
-        metavar="N",
-        help="synthetic cameras to run end to end (default: 4; 0: none)",
-    )
-    bench.add_argument("--plot", type=Path, metavar="FILE.svg", help="where to write the plot")
-    bench.set_defaults(call=_bench)
-
-
-def _add_calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    calibrate = commands.add_parser(
-        "calibrate",
-        help="check the calibration images, or collect them",
-        description="Says how many images calibration.folder holds, how they are split, and what "
-        "should be mended: copies, damaged files, sizes, shapes and light unlike the cameras'. "
-        "With --collect it fills the folder from the cameras instead. Nothing is built.",
-    )
-    add_config(calibrate)
-    calibrate.add_argument(
-        "--collect",
-        action="store_true",
-        help="sample frames of all enabled cameras, evenly over the time, into calibration.folder; "
-        "no file is overwritten, frames like the camera's last are skipped; Ctrl-C keeps the rest",
-    )
-    span = calibrate.add_mutually_exclusive_group()
-    span.add_argument("--seconds", type=positive, metavar="N", help="collect for N seconds")
-    span.add_argument(
-        "--hours",
-        type=positive,
-        metavar="H",
-        help="collect for H hours (default: 24, every shift)",
-    )
-    calibrate.add_argument(
-        "--images",
-        type=positive_count,
-        metavar="N",
-        help="images of all cameras together (default: 500)",
-    )
-    calibrate.set_defaults(call=_calibrate, wrong_use=calibrate.error)
-
-
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser(
         "demo",
@@ -227,12 +161,12 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     schema = commands.add_parser(
         "schema",
-        help="print the JSON Schema of the configuration or of the MQTT payloads",
-        description="Prints JSON Schema (draft 2020-12): of the configuration file, for "
-        "completion and checks in an editor, or of every MQTT payload.",
+        help="print the JSON Schema of the configuration, or what is said over MQTT",
+        description="Prints the JSON Schema (draft 2020-12) of the configuration file, for "
+        "completion and checks in an editor, or the AsyncAPI 3 document of MQTT.",
     )
     schema.add_argument(
-        "--mqtt", action="store_true", help="the payloads, one schema per message kind"
+        "--mqtt", action="store_true", help="every topic, and the schema of what is said on it"
     )
     schema.set_defaults(call=_schema)
 
@@ -240,6 +174,8 @@ def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def entry() -> None:
     """The process: runs `main` and ends."""
     open_missing_streams()
+    # Where each thread is, for the log, should a watchdog or a driver's fault end this process.
+    faulthandler.enable(2)
     end(main())
 
 
@@ -286,10 +222,12 @@ def _run(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
     from edge.app import App
     from edge.config.load import load
+    from edge.notify import Supervisor
 
     read = functools.partial(load, arguments.config, os.environ)
     app = App(read(), arguments.config.resolve().parent, stop)
-    app.run(lambda: app.reload(read) if hangups.take() else None)
+    supervisor = Supervisor.from_environment(os.environ, os.getpid())
+    app.run(lambda: app.reload(read) if hangups.take() else None, read, supervisor)
     return 0
 
 
@@ -384,10 +322,27 @@ def _calibrate(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
 def _schema(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.config.load import config_schema
-    from edge.publish.schemas import all_schemas
+    from edge.publish.schemas import document
 
-    print(json.dumps(all_schemas() if arguments.mqtt else config_schema(), indent=2))
+    print(json.dumps(document() if arguments.mqtt else config_schema(), indent=2))
     return 0
+
+
+def _install(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.installing.command import Installation
+
+    installation = Installation(arguments.root, arguments.container, is_dry=arguments.dry_run)
+    for line in installation.undo() if arguments.undo else installation.install():
+        print(line, flush=True)
+    return 0
+
+
+def _alive(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.notify import is_alive
+
+    is_well = is_alive(arguments.file, time.monotonic_ns(), arguments.within)
+    print("alive" if is_well else f"no progress within {arguments.within:g} s")
+    return 0 if is_well else 1
 
 
 def _demo(arguments: argparse.Namespace, stop: threading.Event) -> int:

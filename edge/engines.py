@@ -8,13 +8,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from typing import Callable, Optional
+from typing import Callable, Iterator, Optional
 
 from edge.batching.ring import Allocate
 from edge.building.engine_news import OnStatus
 from edge.building.plan import BuildPlan
-from edge.building.supply import EngineSupply, open_supply
+from edge.building.supply import EngineSupply, Supplied, open_supply
 from edge.clock import Clock
+from edge.commands.refusal import Refused
 from edge.config.schema import Config, Precision
 from edge.errors import EdgeError
 from edge.inference.engine import Engine
@@ -61,6 +62,7 @@ class Engines:
         self._serving: Optional[Precision] = None
         self._unserved: Optional[Engine] = None
         self._in_flight = 1
+        self._begin_remake: Optional[Callable[[], None]] = None
         self._priority: Optional[EngineStatus] = None
         plan = BuildPlan.of(config, module)
         self._supply: EngineSupply = open_supply(plan, graph, self._tell, clock, stop)
@@ -92,13 +94,28 @@ class Engines:
         if self._serving is not None:
             self._supply.serves(self._serving)
 
-        def work() -> None:
-            self._improve(self._supply, exchange)
+        def improve() -> None:
+            self._serve_each(self._supply, self._supply.improvements(), exchange)
             if needs_priority_engine(self._config, self._in_flight):
                 self._make_priority(serve_priority)
 
-        self._thread = SupervisedThread("engines", work, on_failure)
-        self._thread.start()
+        def remake() -> None:
+            self._serve_each(self._supply, self._supply.remake(), exchange)
+
+        self._begin_remake = lambda: self._begin(remake, on_failure)
+        self._begin(improve, on_failure)
+
+    def rebuild(self) -> str:
+        """Has what should serve all frames made anew beside what serves; says so in words.
+
+        Raises Refused where there is nothing to make, or something is being made already.
+        """
+        if self._begin_remake is None or (self._thread is not None and self._thread.is_alive):
+            raise Refused("an engine is being made already")
+        if not self._supply.is_built:
+            raise Refused("the engine is not built, but run from the model itself")
+        self._begin_remake()
+        return "it is made anew while the present one serves; the topic engine tells how far it is"
 
     def stop(self, timeout_s: float) -> bool:
         """Waits a moment for what is being made to be given up; `stop` must be set."""
@@ -112,8 +129,14 @@ class Engines:
             self._unserved.close()
         return self._supply.close()
 
-    def _improve(self, supply: EngineSupply, hand_over: HandOver) -> None:
-        for supplied in supply.improvements():
+    def _begin(self, work: Callable[[], None], on_failure: OnFailure) -> None:
+        self._thread = SupervisedThread("engines", work, on_failure)
+        self._thread.start()
+
+    def _serve_each(
+        self, supply: EngineSupply, found: Iterator[Supplied], hand_over: HandOver
+    ) -> None:
+        for supplied in found:
             engine = supply.load_better(supplied)
             if engine is not None:
                 self._serve(supply, supplied.precision, engine, hand_over)
@@ -129,7 +152,7 @@ class Engines:
             return
         if opened is not None:
             self._serve(supply, *opened, hand_over)
-            self._improve(supply, hand_over)
+            self._serve_each(supply, supply.improvements(), hand_over)
 
     def _serve(
         self, supply: EngineSupply, precision: Precision, engine: Engine, hand_over: HandOver

@@ -8,8 +8,11 @@ EdgeError                 exit 70: the process is restarted
 │   ├── EngineOutOfMemory fewer frames at once may fit
 │   ├── EngineHangs       it does not answer, nor would it let itself be closed
 │   └── CudaError         a CUDA call failed
+├── RestartAsked          exit 75: the process is restarted, as was asked for
 ├── CaptureError          a camera failed; its reader retries
+├── ProbeError            a source of health readings is of no use; the next best is used
 └── PublishError          a message could not be handed over; it is counted or kept
+    └── BrokerRefuses     the broker is there and will not have us, or we not it
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from __future__ import annotations
 # (RestartPreventExitStatus=78).
 EXIT_SOFTWARE = 70
 EXIT_CONFIG = 78
+
+# EX_TEMPFAIL: nothing is wrong, and systemd restarts on it as on any failure.
+EXIT_RESTART = 75
 
 
 class EdgeError(Exception):
@@ -68,5 +74,19 @@ class CaptureError(EdgeError):
     """A camera could not be opened or stopped delivering."""
 
 
+class RestartAsked(EdgeError):
+    """Somebody who may asked for a restart; nothing is wrong."""
+
+    exit_code = EXIT_RESTART
+
+
+class ProbeError(EdgeError):
+    """A source of health readings is of no use now; the message says why and what to do."""
+
+
 class PublishError(EdgeError):
     """A message could not be handed to the broker."""
+
+
+class BrokerRefuses(PublishError):
+    """The broker is there and will not have us, or we not it: only the user can mend that."""

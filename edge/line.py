@@ -5,7 +5,6 @@ Part of the composition root, with `app.py`: knows the rooms, and no more than h
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -18,37 +17,34 @@ import cv2
 from edge.batching.batcher import Batcher
 from edge.batching.drawing import Drawer
 from edge.batching.lane_queue import LaneQueue
-from edge.batching.policy import BatchPolicy
 from edge.batching.priority_lane import PriorityLane
 from edge.batching.ring import Allocate, SlotRing, allocate_pageable
 from edge.batching.shared_lane import SharedLane
-from edge.batching.tuner import Tuner
-from edge.batching.tuning import LiveTuning
+from edge.bounds import BatchBounds
 from edge.capture import Mailbox, Reader, RenderFactory, source_factory
 from edge.capture.status import OnStatus
-from edge.clock import NS_PER_MS, Clock
-from edge.config.combinations import fillable_rows, idle_keys
+from edge.clock import Clock
+from edge.config.combinations import idle_keys
 from edge.config.schema import CameraConfig, Config
-from edge.errors import EngineHangs
 from edge.geometry import Image
 from edge.health.meters import PipelineMeter
 from edge.inference.engine import Engine
 from edge.inference.lanes import Lanes
 from edge.inference.seat import EngineSeat
-from edge.inference.stall import StallWatch
+from edge.liveness import Liveness
 from edge.postprocess.postprocess import Postprocessor
 from edge.records import (
     BatchResult,
-    BatchSetting,
     CameraStatus,
     DeployedGraph,
     DropCause,
     EngineInfo,
+    Frame,
     FrameInfo,
     FrameResult,
-    Lane,
     PipelineCounters,
     Preprocessing,
+    Restraints,
     StageTimes,
 )
 from edge.roster import Roster, Surroundings
@@ -123,13 +119,11 @@ class Line:
         self._hooks = hooks
         graph = detector.graph
         self._class_names = graph.class_names
-        self._postprocessor = Postprocessor(config.postprocess, graph.class_names)
+        self._postprocessor = Postprocessor(config.postprocess, graph.class_names, config.cameras)
         self._saturated_before = 0
         self._options = options
         self._allocate = detector.allocate
         self._input_wh = graph.preprocessing.input_wh
-        self._stall_s = config.engine.stall_s
-        self._stall_watch = StallWatch(self._stall_s)
         limits = Limits(config.engine.max_batch, options.module, graph.row_bytes)
         self._engines = Seating(detector.engine, limits, hooks.on_shrink)
         target = self.batch_target = effective_target(
@@ -145,9 +139,7 @@ class Line:
             self._roster.readings(),
             {camera.name: camera.deadline_ms for camera in config.cameras},
         )
-        self._policy = BatchPolicy(config.batching)
-        self._bounds = self._policy.setting
-        self._tuning = self._make_tuning()
+        self._bounds = BatchBounds(config)
         self._batcher = self._make_batcher(graph.preprocessing, options.keep_images)
         self._is_batching = False
         self._priority_burst = config.batching.priority_burst
@@ -158,6 +150,13 @@ class Line:
             clock,
             hooks.on_failure,
             depth=depth_of(detector.engine.in_flight),
+        )
+        self._liveness = Liveness(
+            config.engine.stall_s,
+            self._roster,
+            self._lanes,
+            lambda: self.engine_info.device,
+            hooks.on_failure,
         )
 
     @property
@@ -221,70 +220,51 @@ class Line:
         memory for the frames of a priority camera) nothing has changed. Called where `observe` is.
         """
         config = with_target(config, self.batch_target)
-        postprocessor = Postprocessor(config.postprocess, self._class_names)
+        postprocessor = Postprocessor(config.postprocess, self._class_names, config.cameras)
         self._roster.change(config.cameras)
-        if config.postprocess != self._config.postprocess:
+        if (config.postprocess, config.cameras) != (self._config.postprocess, self._config.cameras):
             self._saturated_before += self._postprocessor.saturated_frames
             self._postprocessor = postprocessor
         readings = self._roster.readings()
         for camera in config.cameras:
             self._meter.admit(camera.name, readings[camera.name], camera.deadline_ms)
         self._config = config
-        self._bounds = BatchSetting(self._bounds.target, config.batching.max_wait_ms)
-        self._retune()
+        self._bounds.configure(config)
         self._warn_of_idle_keys(config)
+
+    def restrain(self, restraints: Restraints) -> None:
+        """Holds the cameras and the batch window to these from here on, also over `apply`.
+
+        Where it raises, as `apply` does, the cameras that were to come or go have not. Called where
+        `observe` is.
+        """
+        self._bounds.govern(restraints.window_ms)
+        self._roster.restrain(restraints)
 
     def observe(self) -> None:
         """Looks for cameras that stalled and samples the rates; called several times a second."""
         now_ns = self._clock.monotonic_ns()
         if self._roster.look(now_ns):
-            self._retune()
-        self._check_engine(now_ns)
-        self._meter.observe(now_ns)
-        if self._tuning is not None:
-            self._tuning.observe(now_ns, self._roster.received_shared, self._lanes.busy_ns)
+            self._bounds.begin_anew()
+        self._liveness.look(now_ns)
+        self._meter.observe(now_ns, self._lanes.busy_ns)
+        self._bounds.observe(now_ns, self._roster.received_shared, self._lanes.busy_ns)
 
     def counters(self) -> PipelineCounters:
         """What went down the road since the start, also of cameras that were removed."""
         saturated = self._saturated_before + self._postprocessor.saturated_frames
-        counters = self._meter.counters(self._lanes.in_flight, saturated)
-        return dataclasses.replace(
-            counters,
-            batching=self._bounds,
-            tuned=self._tuning.setting if self._tuning else None,
-            tune_changes=self._tuning.changes if self._tuning else 0,
-        )
+        return self._bounds.counted(self._meter.counters(self._lanes.in_flight, saturated))
 
     def statuses(self) -> List[CameraStatus]:
         """The status now of every camera in the configuration."""
         return self._roster.statuses()
 
-    def _check_engine(self, now_ns: int) -> None:
-        silent_s = self._stall_watch.look(now_ns, self._lanes.silent_since_ns)
-        if silent_s is not None:
-            error = EngineHangs(
-                f"no result for {silent_s:.0f} s (engine.stall_s is {self._stall_s:g}): "
-                f"{self.engine_info.device} hangs"
-            )
-            self._hooks.on_failure("inference", error)
+    def show_next(self, camera: str, look: Callable[[Frame], object]) -> None:
+        """Shows a present camera's next frame to `look`, on a thread that must not wait.
 
-    @property
-    def _fillable(self) -> BatchSetting:
-        """No batch is fuller than its cameras can make it."""
-        rows = min(self._bounds.target, max(fillable_rows(self._config), 1))
-        return BatchSetting(rows, self._bounds.window_ms)
-
-    def _make_tuning(self) -> Optional[LiveTuning]:
-        if not self._config.batching.tune:
-            return None
-        self._policy.apply(self._fillable)
-        return LiveTuning(self._policy, Tuner(self._fillable))
-
-    def _retune(self) -> None:
-        if self._tuning is None:
-            self._policy.apply(self._bounds)
-        else:
-            self._tuning.begin_anew(self._fillable)
+        Called where `observe` is.
+        """
+        self._roster.show_next(camera, look)
 
     def _warn_of_idle_keys(self, config: Config) -> None:
         idle = list(idle_keys(config, self.batch_target.frames))
@@ -306,7 +286,7 @@ class Line:
 
         batch_ids = itertools.count(1)
         shared = SharedLane(
-            self._policy,
+            self._bounds.policy,
             self._roster.shared_feeds,
             drawer("letterbox"),
             SlotRing(slots, batching.target, self._input_wh, self._allocate),
@@ -349,15 +329,15 @@ class Line:
                 self._hooks.on_result(result)
                 self._meter.frame_done(result)
                 self._roster.frame_done(result.info.camera)
+                self._liveness.frame_told()
                 untold.remove(result.info.camera)
                 # A priority frame need not stand behind all of a large batch.
                 self._lanes.give_way()
         finally:  # whoever fails here stops the app, but takes no frame out of the books
             for camera in untold:
                 self._roster.count_drop(camera, DropCause.ABORTED)
-        self._meter.batch_done(batch, self._policy.setting.target)
-        if self._tuning is not None and batch.batch.lane is Lane.BATCH:
-            self._tuning.batch_done(len(batch.batch.items), batch.busy_ns / NS_PER_MS)
+        self._meter.batch_done(batch, self._bounds.policy.setting.target)
+        self._bounds.batch_done(batch)
 
     def _count_stale(self, info: FrameInfo) -> None:
         self._roster.count_drop(info.camera, DropCause.STALE)

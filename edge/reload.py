@@ -9,11 +9,16 @@ from edge.config.schema import CameraConfig, Config
 from edge.config.section import Section
 
 # Sections that can change as a whole while frames flow, and keys of the others that can.
-_LIVE_SECTIONS = ("postprocess", "health")
-_LIVE_KEYS: Dict[str, Tuple[str, ...]] = {"batching": ("max_wait_ms",)}
+_LIVE_SECTIONS = ("postprocess", "governor")
+_LIVE_KEYS: Dict[str, Tuple[str, ...]] = {
+    "batching": ("max_wait_ms",),
+    "health": ("interval_s", "alerts"),
+}
 
 # How a camera's frames travel, which is no business of whoever reads it.
-_ROAD_KEYS = frozenset({"priority", "max_staleness_ms", "deadline_ms"})
+_ROAD_KEYS = frozenset(
+    {"priority", "importance", "max_staleness_ms", "deadline_ms", "score_threshold"}
+)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import ctypes
 import logging
 import threading
 from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any, Callable, Optional, Tuple, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, List, Optional, Tuple, TypeVar
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,16 @@ def call_in_thread(name: str, work: Callable[[], _T]) -> Future[_T]:
     answer: Future[_T] = Future()
     threading.Thread(target=_answer, args=(answer, work), name=name, daemon=True).start()
     return answer
+
+
+def drain(queue: SimpleQueue[_T]) -> List[_T]:
+    """Takes all that waits in a queue at this moment."""
+    taken = []
+    try:
+        while True:
+            taken.append(queue.get_nowait())
+    except Empty:
+        return taken
 
 
 class CallThread:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
 from hypothesis import settings
 
-from tests.mosquitto import Broker, Subscriber
+from tests.mosquitto import Broker, Subscriber, wait_for
+
+StartService = Callable[..., "subprocess.Popen[bytes]"]
 
 # A loaded machine may be slow; no test judges by the clock.
 settings.register_profile("patient", deadline=None)
@@ -38,3 +45,36 @@ def subscribe(broker: Broker) -> Iterator[Callable[..., Subscriber]]:
     yield make
     for subscriber in subscribers:
         subscriber.close()
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder with a short name: a socket's path has at most 107 bytes."""
+    folder = Path(tempfile.mkdtemp(prefix="edge-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def start_service(root: Path) -> Iterator[StartService]:
+    """Starts a service of jetson-stats at `root`/run/jtop.sock; it answers on return."""
+    pytest.importorskip("jtop", reason="jetson-stats is not installed")
+    running = []
+
+    def start(*options: str) -> subprocess.Popen[bytes]:
+        socket = root / "run/jtop.sock"
+        socket.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            socket.unlink()
+        command = [sys.executable, "-m", "tests.health.probes.jtop_service", str(socket), *options]
+        process = subprocess.Popen(command)
+        running.append(process)
+        wait_for(lambda: socket.exists() or process.poll() is not None, "the service")
+        assert process.poll() is None
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()

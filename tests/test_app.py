@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.app import App, Substitutes, appliance_state
+from edge.app import App, Substitutes
+from edge.condition import appliance_state
 from edge.config.schema import Config
 from edge.errors import EXIT_SOFTWARE, EngineError
 from edge.geometry import Image
@@ -63,6 +64,13 @@ def test_what_a_camera_shows_makes_the_state(
     state, words = appliance_state([status])
     assert state is expected
     assert words == ("" if state is ApplianceState.READY else f"camera gate: {status.reason}")
+
+
+def test_an_outbox_in_trouble_degrades_the_appliance() -> None:
+    status = CameraStatus("gate", ONLINE, 0, "")
+    state, words = appliance_state([status], "disk is full; free some space")
+    assert state is ApplianceState.DEGRADED
+    assert words == "outbox: disk is full; free some space; it keeps messages in memory"
 
 
 class Hung(Synchronous):

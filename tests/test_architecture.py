@@ -14,12 +14,25 @@ PACKAGE = Path(__file__).resolve().parent.parent / "edge"
 FOUNDATION = frozenset(
     {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
 )
-# `line`, with `roster`, `station` and `slots`, is the part of `app` that wires the hot path.
-# `check`, `bench`, `calibrate` and `cameras` are commands, which look into rooms without starting
-# the daemon.
+# `line`, with `roster`, `station`, `seating` and `slots`, is the part of `app` that wires the hot
+# path. `check`, `bench`, `calibrate` and `cameras` are commands, which look into rooms without
+# starting the daemon.
 COMPOSERS = frozenset(
     {
-        *("app", "line", "roster", "station", "seating", "slots", "engines", "cli", "__main__"),
+        *(
+            "app",
+            "line",
+            "bounds",
+            "upkeep",
+            "roster",
+            "station",
+            "seating",
+            "slots",
+            "engines",
+            "cli",
+            "__main__",
+        ),
+        *("reporting", "control", "running", "errands", "condition", "liveness", "installing"),
         *("check", "build", "bench", "calibrate", "cameras"),
     }
 )
@@ -30,6 +43,9 @@ ALSO_ALLOWED = {"building": frozenset({"inference", "postprocess"})}
 OWNERS = {
     "paho": ("publish/mqtt.py",),
     "psutil": ("health/host.py",),
+    "pynvml": ("health/probes/nvml.py",),
+    "prometheus_client": ("health/exposition.py",),
+    "ddsketch": ("health/latency.py",),
     "onnxruntime": ("inference/onnxruntime.py", "building/", "demo/training/"),
     "onnx": ("building/", "demo/training/"),
     "tensorrt": ("inference/tensorrt.py",),
@@ -37,9 +53,10 @@ OWNERS = {
     "torch": ("demo/training/",),
     "yaml": ("config/document.py",),
     "ultralytics": (),
-    "jtop": (),
+    "jtop": ("health/probes/jtop_client.py",),
 }
-ENVIRONMENT_READERS = ("config/load.py", "cli.py")
+# The launcher is a process of its own, on hosts without this package.
+ENVIRONMENT_READERS = ("config/load.py", "cli.py", "installing/launch_container.py")
 PRINTERS = ("cli.py", "demo/")
 BROAD_CATCHERS = ("threads.py", "cli.py")
 

@@ -78,8 +78,11 @@ def test_schema_is_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
     config = json.loads(capsys.readouterr().out)
     assert config["properties"]["cameras"]
     assert main(["schema", "--mqtt"]) == 0
-    payloads = json.loads(capsys.readouterr().out)
-    assert any("detections" in name for name in payloads)
+    mqtt = json.loads(capsys.readouterr().out)
+    assert mqtt["asyncapi"] == "3.0.0"
+    address = "{prefix}/{device}/camera/{camera}/detections"
+    assert mqtt["channels"]["camera_detections"]["address"] == address
+    assert "edge.detections.1" in mqtt["components"]["schemas"]
 
 
 def test_check_explains_what_would_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from edge.building.loader import Loader
 from edge.building.supply import EngineSupply
 from edge.building.worker import Task
 from edge.clock import ManualClock
+from edge.commands.refusal import Refused
 from edge.config.schema import Config, Precision
 from edge.engines import Engines
 from edge.errors import (
@@ -534,3 +535,52 @@ def test_a_stop_during_its_build_ends_it(
     assert (bench.for_priority, own.loaded, bench.failures) == ([], [], [])
     assert own.tasks == [(Task.MAKE_FLOAT, FP16)]
     assert bench.engines.close(HANG_S)
+
+
+def test_an_engine_is_made_anew_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = LoadingWorkshop(GOOD16, MAKES_INT8)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    with pytest.raises(Refused, match="made already"):
+        bench.engines.rebuild()
+    bench.improve()
+    assert "the present one serves" in bench.engines.rebuild()
+    bench.wait()
+    assert bench.exchanged == ["int8", "int8"]
+    assert workshop.tasks == [(Task.MAKE_INT8, FP16)] * 2
+    bench.engines.rebuild()
+    bench.wait()
+    assert (len(bench.exchanged), bench.failures) == (3, [])
+
+
+def test_nothing_is_made_anew_beside_what_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_held = threading.Event()
+    workshop = LoadingWorkshop(GOOD16, MAKES_INT8)
+    run = workshop.run
+
+    def held(task: Task, precision: Precision, on_progress: OnProgress) -> bool:
+        assert is_held.wait(HANG_S)
+        return run(task, precision, on_progress)
+
+    monkeypatch.setattr(workshop, "run", held)
+    bench = Bench(workshop, monkeypatch)
+    assert bench.engines.first() is not None
+    bench.engines.improve(lambda better: None, lambda better: None, lambda name, error: None)
+    with pytest.raises(Refused, match="made already"):
+        bench.engines.rebuild()
+    is_held.set()
+    bench.wait()
+    assert workshop.tasks == [(Task.MAKE_INT8, FP16)]
+
+
+def test_where_nothing_is_built_there_is_nothing_to_make_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workshop = LoadingWorkshop(GOOD16, {})
+    monkeypatch.setattr(workshop, "ready", lambda precision: b"the model")
+    bench = Bench(workshop, monkeypatch, FP16)
+    assert bench.engines.first() is not None
+    bench.improve()
+    with pytest.raises(Refused, match="run from the model itself"):
+        bench.engines.rebuild()
+    assert workshop.tasks == []

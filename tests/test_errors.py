@@ -6,7 +6,7 @@ from typing import List, Type
 import pytest
 
 from edge import errors
-from edge.errors import ConfigError, CudaError, EdgeError, EngineError, ModelError
+from edge.errors import ConfigError, CudaError, EdgeError, EngineError, ModelError, RestartAsked
 
 
 def every_error() -> List[Type[EdgeError]]:
@@ -19,7 +19,8 @@ def every_error() -> List[Type[EdgeError]]:
 
 @pytest.mark.parametrize("kind", every_error())
 def test_only_what_the_user_must_change_is_not_restarted(kind: Type[EdgeError]) -> None:
-    assert kind.exit_code == (78 if issubclass(kind, ConfigError) else 70)
+    expected = 75 if kind is RestartAsked else 78 if issubclass(kind, ConfigError) else 70
+    assert kind.exit_code == expected
 
 
 @pytest.mark.parametrize("kind", every_error())

@@ -89,6 +89,7 @@ def test_what_can_change_live_does_and_the_rest_is_named(
         pytest.param({}, False, id="nothing"),
         pytest.param({"priority": True}, False, id="lane"),
         pytest.param({"max_staleness_ms": 9, "deadline_ms": 9}, False, id="times on the road"),
+        pytest.param({"score_threshold": 0.9}, False, id="score"),
         pytest.param({"priority": True, "fps": 9}, True, id="lane and rate"),
         pytest.param({"uri": "synthetic://2"}, True, id="uri"),
         pytest.param({"enabled": False}, True, id="disabled"),

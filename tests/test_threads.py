@@ -6,11 +6,12 @@ import logging
 import threading
 import weakref
 from concurrent.futures import wait
+from queue import SimpleQueue
 from typing import Callable, List, Optional, Tuple, Type
 
 import pytest
 
-from edge.threads import CallThread, SupervisedThread, call_in_thread, sharpen_timers
+from edge.threads import CallThread, SupervisedThread, call_in_thread, drain, sharpen_timers
 
 Failures = List[Tuple[str, BaseException]]
 PATIENCE_S = 30.0
@@ -183,3 +184,12 @@ def test_an_error_of_a_call_thread_is_gone_when_it_was_dealt_with() -> None:
     finally:
         gc.enable()
         thread.close()
+
+
+def test_what_waits_in_a_queue_is_taken_in_order() -> None:
+    queue: SimpleQueue[int] = SimpleQueue()
+    assert drain(queue) == []
+    for number in range(3):
+        queue.put(number)
+    assert drain(queue) == [0, 1, 2]
+    assert queue.empty()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.clock import Clock
-from edge.config.schema import PostprocessConfig
+from edge.config.schema import CameraConfig, PostprocessConfig
 from edge.errors import ConfigError
 from edge.geometry import Letterbox
 from edge.postprocess.nms import suppress
@@ -19,10 +19,23 @@ _NAMES_SHOWN = 20
 
 
 class Postprocessor:
-    """Turns batch results into frame results; for one thread."""
+    """Turns batch results into frame results; for one thread.
 
-    def __init__(self, config: PostprocessConfig, class_names: Sequence[str]) -> None:
+    Each of `cameras` may have a score threshold of its own.
+    """
+
+    def __init__(
+        self,
+        config: PostprocessConfig,
+        class_names: Sequence[str],
+        cameras: Sequence[CameraConfig] = (),
+    ) -> None:
         self._config = config
+        self._config_of = {
+            camera.name: config.model_copy(update={"score_threshold": camera.score_threshold})
+            for camera in cameras
+            if camera.score_threshold is not None
+        }
         self._wanted_ids = _wanted_ids(config.classes, class_names)
         self._saturated_frames = 0
 
@@ -47,10 +60,11 @@ class Postprocessor:
         result: BatchResult,
         clock: Clock,
     ) -> FrameResult:
-        if is_saturated(candidates, self._config.score_threshold):
+        config = self._config_of.get(item.info.camera, self._config)
+        if is_saturated(candidates, config.score_threshold):
             self._saturated_frames += 1
         wanted = self._wanted(candidates)
-        detections = detect(wanted, item.letterbox, self._config)
+        detections = detect(wanted, item.letterbox, config)
         return FrameResult(
             info=item.info,
             detections=detections,

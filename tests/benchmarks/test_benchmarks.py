@@ -26,6 +26,16 @@ KEYS = {
         "chunked_over_batch1",
         "rss_growth_mb",
     ],
+    "health": ["health_pct", "watch_pct_sysfs", "count_us_per_frame", "tell_ms", "scrape_ms"],
+    "publish": [
+        "latency_over_paho_qos0",
+        "latency_over_paho_qos1",
+        "latency_ms_p50_mosquitto_pub_qos0",
+        "per_s_edge_qos0",
+        "per_s_edge_qos1",
+        "throughput_over_paho_qos0",
+        "throughput_over_paho_qos1",
+    ],
     "quantization": [
         "calibration_minmax_s",
         "int8_over_fp32_throughput",
@@ -42,6 +52,8 @@ BARS = {
         "chunked_over_batch1": "> 1",
         "rss_growth_mb": "<= 5",
     },
+    "health": {"health_pct": "<= 1"},
+    "publish": {"latency_over_paho_qos0": "<= 1.5", "latency_over_paho_qos1": "<= 1.5"},
     "quantization": {"int8_over_fp32_throughput": "> 1"},
 }
 PEER_BARS = {"letterbox_over_ultralytics": "<= 0.2", "max_grey_level_difference": "<= 1"}

@@ -525,3 +525,114 @@ def test_a_priority_engine_that_cannot_be_had_is_told() -> None:
     told: List[EngineStatus] = []
     supply(shared, FP16)[0].for_priority(told.append).fails("no room for it")
     assert (told[-1].state, told[-1].message) == (EngineState.FAILED, "no room for it")
+
+
+# --- made anew because somebody asks for it ----------------------------------------------------
+
+
+def remade(workshop: Workshop, wanted: Precision) -> Tuple[List[Precision], EngineStatus]:
+    """Which precisions are to serve in turn once all is made anew, and what was told last."""
+    made, told = supply(workshop, wanted)
+    first = made.first()
+    assert first is not None
+    made.serves(first.precision)
+    served = []
+    for again in made.remake():
+        assert told[-1].state is EngineState.IMPROVING
+        served.append(again.precision)
+        made.serves(again.precision)
+    return served, told[-1]
+
+
+PASSED8 = {INT8: engine(INT8, Verdict.PASS)}
+REFUSED8 = {INT8: engine(INT8, Verdict.FAIL)}
+
+
+@pytest.mark.parametrize(
+    ("stored", "made", "wanted", "tasks", "served"),
+    [
+        pytest.param(
+            {**GOOD16, **PASSED8},
+            {(QUANTIZE, FP16): PASSED8},
+            INT8,
+            [(QUANTIZE, FP16)],
+            [INT8],
+            id="int8, which serves already",
+        ),
+        pytest.param(
+            {**GOOD16, **REFUSED8},
+            {(QUANTIZE, FP16): PASSED8},
+            INT8,
+            [(QUANTIZE, FP16)],
+            [INT8],
+            id="int8, which was refused and passes now",
+        ),
+        pytest.param(
+            {**GOOD16, **PASSED8},
+            {(QUANTIZE, FP16): REFUSED8},
+            INT8,
+            [(QUANTIZE, FP16)],
+            [],
+            id="int8, which is refused now",
+        ),
+        pytest.param(
+            GOOD16,
+            {(FLOAT, FP16): {FP16: engine(FP16)}, (JUDGE, FP16): GOOD16},
+            FP16,
+            [(FLOAT, FP16), (JUDGE, FP16)],
+            [FP16],
+            id="fp16, judged again",
+        ),
+        pytest.param(
+            GOOD16,
+            {(FLOAT, FP16): {FP16: engine(FP16)}, (JUDGE, FP16): BAD16},
+            FP16,
+            [(FLOAT, FP16), (JUDGE, FP16)],
+            [FP16, FP32],
+            id="fp16, found wanting now",
+        ),
+        pytest.param(
+            {FP32: engine(FP32)},
+            {(FLOAT, FP32): {FP32: engine(FP32)}},
+            FP32,
+            [(FLOAT, FP32)],
+            [FP32],
+            id="fp32",
+        ),
+        pytest.param(
+            {FP32: engine(FP32)},
+            {(FLOAT, FP32): None},
+            FP32,
+            [(FLOAT, FP32)],
+            [],
+            id="told to stop meanwhile",
+        ),
+    ],
+)
+def test_what_is_wanted_is_made_anew_though_it_is_there(
+    stored: Dict[Precision, Hit],
+    made: Made,
+    wanted: Precision,
+    tasks: List[Tuple[Task, Precision]],
+    served: List[Precision],
+) -> None:
+    workshop = Workshop(stored, made)
+    assert remade(workshop, wanted)[0] == served
+    assert workshop.tasks == tasks
+
+
+def test_a_making_anew_that_fails_leaves_what_serves_and_is_told() -> None:
+    workshop = Workshop(GOOD16, {(FLOAT, FP16): BuildError("no memory")})
+    served, told = remade(workshop, FP16)
+    assert served == []
+    assert (told.state, told.serving) == (EngineState.SERVING, FP16)
+    assert "no memory" in told.message
+
+
+def test_what_is_run_from_the_model_itself_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop = Workshop(GOOD16, {})
+    made, _ = supply(workshop, FP16)
+    assert made.is_built
+    monkeypatch.setattr(workshop, "ready", lambda precision: b"the model")
+    assert not made.is_built
+    assert supply(workshop, INT8)[0].is_built

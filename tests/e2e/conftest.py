@@ -5,7 +5,16 @@ from typing import Callable, Iterator, List
 
 import pytest
 
+from tests.contract import check_contract
 from tests.e2e.daemon import Edge
+from tests.mosquitto import Subscriber
+
+
+@pytest.fixture(autouse=True)
+def _every_message_keeps_the_contract() -> Iterator[None]:
+    Subscriber.heard.clear()
+    yield
+    check_contract(m for m in Subscriber.heard if not m.topic.startswith("homeassistant/"))
 
 
 @pytest.fixture

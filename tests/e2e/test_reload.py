@@ -24,12 +24,18 @@ class Site:
     """A daemon, its file, and the gateway that hears it."""
 
     def __init__(
-        self, folder: Path, broker: Broker, gateway: Subscriber, edge: StartEdge, *cameras: Any
+        self,
+        folder: Path,
+        broker: Broker,
+        gateway: Subscriber,
+        edge: StartEdge,
+        *cameras: Any,
+        **sections: Any,
     ) -> None:
         self._folder = folder
         self._broker = broker
         self.gateway = gateway
-        self.daemon = edge("run", "-c", self.write(*cameras))
+        self.daemon = edge("run", "-c", self.write(*cameras, **sections))
 
     def write(self, *cameras: Dict[str, Any], **sections: Any) -> Path:
         return write_config(self._folder, self._broker, list(cameras), **sections)
@@ -99,8 +105,11 @@ def test_cameras_come_go_and_change_beside_one_that_does_not_notice(
     site.reload(BELT, {**DOCK, "fps": 5})
     site.wait_for_detections("dock")
     site.reload(BELT)
-    site.wait(lambda: site.last("camera/dock/status")["reason"] == "removed", "removed")
-    assert site.last("camera/dock/status")["state"] == "disabled"
+    status = "edge/nx/camera/dock/status"
+    site.wait(lambda: site.gateway.payloads(status)[-1] == "", "its topics to be cleared")
+    site.wait(
+        lambda: site.gateway.payloads("edge/nx/camera/dock/count/all")[-1] == "", "its count too"
+    )
     site.wait(lambda: site.last("info")["cameras"] == ["belt"], "info without it")
     site.wait(lambda: site.last("health")["cameras"] == 1, "health without it")
     told = len(site.gateway.on("edge/nx/camera/dock/stats"))

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
-import jsonschema
 import pytest
 
 from edge.demo.show import ASSETS
-from edge.publish.schemas import all_schemas
+from tests.contract import check_contract
 from tests.e2e.daemon import Edge, write_config
 from tests.e2e.scoring import load_truth, score
 from tests.mosquitto import Broker, Received, Subscriber, wait_for
@@ -38,13 +37,8 @@ def states(subscriber: Subscriber) -> List[str]:
 
 
 def validate(messages: List[Received]) -> int:
-    """Every JSON message keeps its own schema; returns how many there were."""
-    schemas = {schema["properties"]["schema"]["const"]: schema for schema in all_schemas().values()}
-    for message in messages:
-        if not message.topic.endswith("/availability"):
-            payload = message.json()
-            jsonschema.validate(payload, schemas[payload["schema"]])
-    return len(messages)
+    """Every message keeps the contract; returns how many there were."""
+    return check_contract(messages)
 
 
 @pytest.mark.timeout(300)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.clock import ManualClock
-from edge.config.schema import PostprocessConfig
+from edge.config.schema import CameraConfig, PostprocessConfig
 from edge.errors import ConfigError
 from edge.geometry import Letterbox
 from edge.postprocess.postprocess import Postprocessor
@@ -85,6 +85,26 @@ def test_frames_come_in_the_order_of_capture_each_with_its_own_objects() -> None
         ("cam2", 3),
         ("cam0", 1),
     ]
+
+
+def test_a_camera_may_have_a_threshold_of_its_own() -> None:
+    cameras = [
+        CameraConfig.model_validate({"name": name, "uri": "synthetic://1", **keys})
+        for name, keys in (("cam0", {"score_threshold": 0.8}), ("cam1", {}))
+    ]
+    postprocessor = Postprocessor(PostprocessConfig(score_threshold=0.5), NAMES, cameras)
+    rows = [*spread(1, 0.81), *[(50, 30, 58, 40, 0.79, 0)], *[(70, 30, 78, 40, 0.49, 0)]]
+    found = postprocessor.process(batch_result([rows, rows, rows]), ManualClock(14))
+    assert [len(result.detections) for result in found] == [1, 2, 2]
+
+
+def test_a_frame_is_full_by_its_cameras_own_threshold() -> None:
+    camera = CameraConfig.model_validate(
+        {"name": "cam0", "uri": "synthetic://1", "score_threshold": 0.95}
+    )
+    postprocessor = Postprocessor(PostprocessConfig(), NAMES, [camera])
+    list(postprocessor.process(batch_result([spread(8), spread(8)]), ManualClock(14)))
+    assert postprocessor.saturated_frames == 1
 
 
 def test_a_frame_is_worked_on_when_it_is_asked_for() -> None:

@@ -1,0 +1,1 @@
+"""Puts the appliance into a machine: units, user, directories, a first configuration."""
