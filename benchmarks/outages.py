@@ -78,10 +78,12 @@ class Told:
     dropped: Dict[str, int] = field(default_factory=dict)
 
     def promised(self) -> Set[int]:
-        """What must arrive: of a process that was killed what it had committed, and all that the
-        last one accepted, which ended cleanly."""
+        """What must arrive: what was committed or acknowledged, and all that the last process
+        accepted, which ended cleanly."""
         last_run = max(self.accepted, default=0) // _RUN
-        return self.committed | {n for n in self.accepted if n // _RUN == last_run}
+        return (
+            self.committed | self.acknowledged | {n for n in self.accepted if n // _RUN == last_run}
+        )
 
 
 class Source:

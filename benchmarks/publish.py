@@ -238,7 +238,8 @@ def measure(report: Report, ways: Dict[str, Way], listener: Listener, *, quick: 
         what = "through the outbox" if qos else "passing"
         report.add(
             f"latency_over_paho_{key}", ratio, "",
-            f"p50 at QoS {qos}, {what}, over bare paho with TCP_NODELAY: median of the rounds", Bar("<=", 1.5),
+            f"p50 at QoS {qos}, {what}, over bare paho with TCP_NODELAY, median of rounds",
+            Bar("<=", 1.5),
         )  # fmt: skip
         rate = percentile(rates[f"edge_qos{qos}"], 50) / percentile(rates[f"paho_qos{qos}"], 50)
         report.add(f"throughput_over_paho_{key}", rate, "", f"messages a second at QoS {qos}")

@@ -282,6 +282,12 @@ class Ledger:
         return len(self._handed)
 
     @property
+    def may_have_more(self) -> bool:
+        """Whether something is there that nobody has taken, as far as is known."""
+        is_in_memory = self._returned or self._ready or any(self._unhanded.values())
+        return bool(is_in_memory) or self.has_unloaded
+
+    @property
     def is_window_full(self) -> bool:
         """Whether nothing more may be under way."""
         return len(self._handed) >= self._limits.in_flight

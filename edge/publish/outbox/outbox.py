@@ -107,7 +107,7 @@ class Outbox:
         None may also come while the disk is being read.
         """
         with self._lock:
-            if self._queued() <= self._ledger.handed:
+            if not self._ledger.may_have_more:
                 return None
             now = self.times.now()
             if self._writer.hangs(now.monotonic_ns):
