@@ -4,16 +4,16 @@ Where the numbers come from:
 
 - `THROTTLE_C`: the upper end of the junction temperature in NVIDIA's data sheet of the module
   (DA-09366-001 v1.3: -25 to 90 °C).
-- `IDLE_W`, `FULL_W`: 2.8 W is VDD_IN of an idle module as its tegrastats (L4T R35) prints it; 15 W
-  is the power mode of the data sheet.
+- `IDLE_W`, `FULL_W`: 2.8 W is VDD_IN of a module that does next to nothing, as its tegrastats (L4T
+  R35) prints it; 15 W is the power mode of the data sheet.
 - `FRAME_J`: 3 ms of CPU a frame (the budget that benchmarks/overhead.py holds) at 1.5 W a core,
-  and as much again for the decoder.
-- `RESISTANCE_K_PER_W`: a cooling that keeps 15 W below 90 °C in air of 40 °C, (90 - 40) / 15, as
-  the module's thermal design guide (TDG-09774-001) asks of whoever builds it in. A fifth of it is
-  taken to lie between the silicon and the sink.
-- `SINK_J_PER_K`: 180 g of aluminium at 897 J/(kg K); `DIE_J_PER_K`: the module's own 25 g of copper
-  and board at 400 J/(kg K). The masses are assumed, which is why `benchmarks.governor` also plays
-  days with other resistances and masses.
+  and as much again for the decoder; the watts of a core are assumed.
+- `RESISTANCE_K_PER_W`: assumed is a cooling that just keeps 15 W below the data sheet's 90 °C in
+  air of 40 °C, (90 - 40) / 15, a fifth of it between the silicon and the sink.
+- `SINK_J_PER_K`: 180 g of aluminium at 897 J/(kg K); `DIE_J_PER_K`: 25 g of copper and board at
+  400 J/(kg K). The masses are assumed.
+
+For what is assumed `benchmarks.governor` also plays days with other resistances and masses.
 """
 
 from __future__ import annotations

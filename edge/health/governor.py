@@ -104,6 +104,7 @@ class Governor:
         if vitals.temp_c is not None:
             self._trend.add(now_ns, vitals.temp_c)
         if not self._config.enabled:
+            self._is_exhausted = False
             return self._undo(now_ns, "the governor is switched off")
         strain = self._strain(vitals)
         if strain is not None:
@@ -126,7 +127,7 @@ class Governor:
         target_c = self._targets.temp_c
         if temp_c is None or target_c is None:
             return None
-        if temp_c < target_c - _MOST_AHEAD_C:
+        if temp_c < target_c - _MOST_AHEAD_C or self._is_cooling():
             return None
         rise_c = (self._trend.per_s() or 0.0) * _AHEAD_S
         soon_c = temp_c + min(max(rise_c, 0.0), _MOST_AHEAD_C)
@@ -150,8 +151,6 @@ class Governor:
 
     def _shed(self, now_ns: int, strain: _Strain, vitals: Vitals, load: Load) -> bool:
         if self._changed_ns is not None and now_ns - self._changed_ns < strain.settle_ns:
-            return False
-        if strain.is_heat and self._is_cooling():
             return False
         ladder = Ladder(self._config, self._with_room(load, vitals), self._steps)
         step = ladder.next(strain.reason, may_widen=strain.is_heat)

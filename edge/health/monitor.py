@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 _FRESH_INTERVALS = 3
 _FRESH_MARGIN_S = 2.0
 
+# The library hands out what it has after three intervals without news: that is to be known for what
+# it is.
+_STILL_INTERVALS = 2.5
+
 _STOP_S = 2.0
 
 
@@ -167,7 +171,7 @@ def make_probes(
         return LineProbe(
             HealthSource.JTOP,
             lambda: jtop_readings.command(root, config.sample_s),
-            jtop_readings.JtopReader(patience_s(config.sample_s)),
+            jtop_readings.JtopReader(_STILL_INTERVALS * config.sample_s),
             config.sample_s,
             clock,
             on_failure,

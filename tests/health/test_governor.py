@@ -225,6 +225,22 @@ def test_switched_off_it_lets_everything_go() -> None:
     assert played.governor.restraints == UNRESTRAINED
 
 
+def test_switched_off_it_misses_nothing() -> None:
+    played = Played(COOL, replace_config(pause=False, max_window_ms=0)).run(99, 86.0)
+    assert played.governor.status.is_exhausted
+    played.governor.configure(replace_config(enabled=False), COOL)
+    assert not played.run(1, 86.0).governor.status.is_exhausted
+
+
+def test_what_is_late_is_helped_while_it_gets_cooler() -> None:
+    played = Played(Targets(temp_c=85.0, latency_ms=100.0))
+    for second in range(60):
+        played.ask(Vitals(86.9 - 0.03 * second, 200.0))
+    reasons = [step.reason for step in played.governor.status.steps]
+    assert reasons[0].startswith("the hottest sensor")
+    assert reasons[1].startswith("1 of 20 results comes later than 200 ms")
+
+
 def test_a_camera_that_got_priority_or_is_gone_is_left_alone() -> None:
     played = Played(COOL).run(41, 85.0)
     prioritized = [replace(camera, priority=True) for camera in CAMERAS]
