@@ -163,10 +163,15 @@ def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "schema",
         help="print the JSON Schema of the configuration, or what is said over MQTT",
         description="Prints the JSON Schema (draft 2020-12) of the configuration file, for "
-        "completion and checks in an editor, or the AsyncAPI 3 document of MQTT.",
+        "completion and checks in an editor, a table of its keys, or the AsyncAPI 3 document of "
+        "MQTT.",
     )
-    schema.add_argument(
+    what = schema.add_mutually_exclusive_group()
+    what.add_argument(
         "--mqtt", action="store_true", help="every topic, and the schema of what is said on it"
+    )
+    what.add_argument(
+        "--markdown", action="store_true", help="every key of the configuration, for people"
     )
     schema.set_defaults(call=_schema)
 
@@ -322,9 +327,13 @@ def _calibrate(arguments: argparse.Namespace, stop: threading.Event) -> int:
 
 def _schema(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from edge.config.load import config_schema
+    from edge.config.reference import markdown
     from edge.publish.schemas import document
 
-    print(json.dumps(document() if arguments.mqtt else config_schema(), indent=2))
+    if arguments.markdown:
+        print(markdown(), end="")
+    else:
+        print(json.dumps(document() if arguments.mqtt else config_schema(), indent=2))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,17 +14,38 @@ from tests.mosquitto import PATIENCE_S, wait_for
 SYSTEMD = Path("/usr/lib/systemd/systemd")
 
 # It wants /run/systemd/system, the mark of a machine that it has started: in a mount namespace of
-# its own, so that nobody else takes this for one.
-_START = 'mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && exec "$0" --user'
+# its own, so that nobody else takes this for one. Its units go into control groups below its own.
+_START = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system
+for group in "$@"; do
+  mkdir "$group"
+  echo $$ > "$group/cgroup.procs"
+done
+exec "$0" --user
+"""
+_numbers = itertools.count(1)
+
 _ISOLATED = ["unshare", "--mount", "--propagation", "private"]
 
 
+def _hierarchies() -> List[Path]:
+    """Where systemd keeps control groups: both in hybrid mode, or the only one."""
+    root = Path("/sys/fs/cgroup")
+    both = [root / "systemd", root / "unified"]
+    return [path for path in both if path.is_dir()] or [root]
+
+
 def can_run() -> bool:
-    """Whether this machine has a systemd and lets us make the namespace."""
+    """Whether this machine has a systemd, and lets us make the namespace and the groups."""
     if not SYSTEMD.exists() or shutil.which("unshare") is None:
         return False
-    script = ["sh", "-c", "mount -t tmpfs tmpfs /run && test -w /sys/fs/cgroup/systemd"]
-    return subprocess.run([*_ISOLATED, *script], capture_output=True, check=False).returncode == 0
+    group = f"edge-test-{os.getpid()}"
+    script = ["mount -t tmpfs tmpfs /run", *(f"mkdir {path / group}" for path in _hierarchies())]
+    script += [f"rmdir {path / group}" for path in _hierarchies()]
+    command = [*_ISOLATED, "sh", "-c", " && ".join(script)]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 class Manager:
@@ -37,9 +59,11 @@ class Manager:
         hidden = ("NOTIFY_SOCKET", "DBUS_SESSION_BUS_ADDRESS")
         self._environ = {key: value for key, value in os.environ.items() if key not in hidden}
         self._environ.update(HOME=str(folder / "home"), XDG_RUNTIME_DIR=str(self._runtime))
+        name = f"edge-test-{os.getpid()}-{next(_numbers)}"
+        self._groups = [path / name for path in _hierarchies()]
         self._log = (folder / "systemd.log").open("w")
         self._process = subprocess.Popen(
-            [*_ISOLATED, "sh", "-c", _START, str(SYSTEMD)],
+            [*_ISOLATED, "sh", "-c", _START, str(SYSTEMD), *map(str, self._groups)],
             env=self._environ,
             stdout=self._log,
             stderr=self._log,
@@ -72,3 +96,12 @@ class Manager:
             self._process.kill()
             self._process.wait()
             self._log.close()
+            for group in self._groups:
+                _remove(group)
+
+
+def _remove(group: Path) -> None:
+    """Takes away a control group that nobody is in any more, and those below."""
+    for below in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+        below.rmdir()
+    group.rmdir()

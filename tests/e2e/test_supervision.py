@@ -10,13 +10,14 @@ from typing import Callable, Iterator
 import pytest
 
 from edge.app import App
+from edge.cli import main
 from edge.config.schema import Config
 from edge.errors import EXIT_CONFIG, EXIT_SOFTWARE, EdgeError
 from edge.notify import Supervisor
 from edge.records import FrameResult
 from tests.building.tiny_detectors import TinyDetector
 from tests.e2e.daemon import Edge, write_config
-from tests.mosquitto import PATIENCE_S, Broker, Subscriber
+from tests.mosquitto import PATIENCE_S, Broker, Subscriber, wait_for
 from tests.supervisor import Ear
 
 CAMERA = {"name": "belt", "uri": "synthetic://1?size=96x64", "fps": 20}
@@ -63,6 +64,22 @@ def test_a_broker_or_camera_that_is_absent_withholds_nothing(
     ear.wait_for("WATCHDOG=1")
     ear.heard()
     ear.wait_for("WATCHDOG=1")
+
+
+def test_who_may_only_look_sees_the_same(
+    tmp_path: Path,
+    broker: Broker,
+    ear: Ear,
+    edge: Callable[..., Edge],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "alive"
+    monkeypatch.setenv("EDGE_ALIVE_FILE", str(file))
+    assert main(["alive", str(file)]) == 1
+    edge("run", "-c", write_config(tmp_path, broker, [CAMERA]))
+    ear.wait_for("WATCHDOG=1")
+    wait_for(file.exists, "the file")
+    assert main(["alive", str(file), "--within", "60"]) == 0
 
 
 def test_a_wrong_configuration_is_never_ready(

@@ -82,3 +82,11 @@ def test_alive(age_s: int, expected: int, tmp_path: Path) -> None:
     if age_s is not None:
         Supervisor(alive_file=file).alive(SystemClock().monotonic_ns() - age_s * NS_PER_S)
     assert main(["alive", str(file), "--within", "60"]) == expected
+
+
+@pytest.mark.parametrize("command", ["install", "alive"])
+def test_the_commands_explain_themselves(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: edge {command}")

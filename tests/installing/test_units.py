@@ -143,3 +143,11 @@ def test_what_would_take_the_devices_away_is_not_there() -> None:
     unit = settings("edge.service")
     closing = {"PrivateDevices", "DevicePolicy", "DeviceAllow", "ProtectClock", "PrivateTmp"}
     assert closing.isdisjoint(unit)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_that_may_never_come_is_waited_for(service: str) -> None:
+    """After a power cut there may be no network, and no time server, for hours."""
+    words = " ".join(" ".join(values) for values in settings(f"{service}.service").values())
+    assert "network-online.target" not in words
+    assert "time-sync.target" not in words
