@@ -96,7 +96,8 @@ def test_where_a_watchdog_ended_it_is_in_the_log(
     daemon = edge("run", "-c", write_config(tmp_path, broker, [CAMERA]))
     ear.wait_for("READY=1")
     daemon.signal(signal.SIGABRT)
-    assert daemon.process.wait(PATIENCE_S) == -signal.SIGABRT
+    # Looking at the frames of threads that run may itself fault, once their names are written.
+    assert daemon.process.wait(PATIENCE_S) in (-signal.SIGABRT, -signal.SIGSEGV)
     daemon.close()
     assert "Fatal Python error: Aborted" in daemon.stderr
     assert "_main_loop" in daemon.stderr

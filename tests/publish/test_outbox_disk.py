@@ -208,10 +208,10 @@ def test_full_disk(small_disk: Path) -> None:
     assert status.in_memory == 4_000 - status.committed
     assert drain(outbox) == list(range(4_000))
     put(outbox, 1)
-    CLOCK.advance_ms(60_000)
-    outbox.work()
-    CLOCK.advance_ms(60_000)
-    outbox.work()
+    # How many rounds it takes is the file system's affair: it frees pages when it likes.
+    for _ in range(10):
+        CLOCK.advance_ms(60_000)
+        outbox.work()
     assert outbox.status().trouble == ""
     assert outbox.losses() == []
     outbox.finish()
