@@ -14,7 +14,8 @@ DESCRIPTION = "The vision appliance for NVIDIA Jetson: cameras in, detections ov
 
 EXIT_CODES = """exit codes:
   0   done, or stopped by SIGINT or SIGTERM
-  1   `edge cameras`: an enabled camera gave no frame; `edge alive`: no progress
+  1   `edge cameras`: an enabled camera gave no frame; `edge alive`: no progress;
+      `edge doctor`: a fault
   2   wrong use of the command line
   70  failed while running; a supervisor should restart it
   75  stopped in order because a command asked for a restart
@@ -134,6 +135,22 @@ def add_calibrate(
         help="images of all cameras together (default: 500)",
     )
     calibrate.set_defaults(call=call, wrong_use=calibrate.error)
+
+
+def add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser], call: Call) -> None:
+    """`edge doctor`."""
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is right and wrong on this machine, with fixes",
+        description="Looks at module, JetPack, clocks, libraries, devices, jtop, disk, time and "
+        "limits, and with a configuration also at the broker, the calibration images and the "
+        "engines kept. Each line is ok, warning, fault or not here. It changes nothing; the broker "
+        "gets one message on <prefix>/<device>/doctor, which it does not keep. Takes at most half "
+        "a minute. Exit code 1 says that there is a fault.",
+    )
+    add_config(doctor, is_required=False)
+    doctor.add_argument("--json", action="store_true", help="print one object instead of lines")
+    doctor.set_defaults(call=call)
 
 
 def add_install(commands: argparse._SubParsersAction[argparse.ArgumentParser], call: Call) -> None:

@@ -28,6 +28,7 @@ from edge.arguments import (
     add_bench,
     add_calibrate,
     add_config,
+    add_doctor,
     add_install,
     positive,
     seconds_of_a_day,
@@ -38,7 +39,10 @@ from edge.process import Hangups, end, open_missing_streams, stop_signals
 log = logging.getLogger(__name__)
 
 # Commands that say themselves what there is to say.
-_QUIETER = {"build": "error", **dict.fromkeys(("demo", "check", "bench", "cameras"), "warning")}
+_QUIETER = {
+    "build": "error",
+    **dict.fromkeys(("demo", "check", "bench", "cameras", "doctor"), "warning"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_check(commands)
     _add_cameras(commands)
+    add_doctor(commands, _doctor)
     _add_build(commands)
     add_bench(commands, _bench)
     add_calibrate(commands, _calibrate)
@@ -267,6 +272,24 @@ def _cameras(arguments: argparse.Namespace, stop: threading.Event) -> int:
     if arguments.json:
         print(json.dumps(survey.summary()))
     return survey.exit_code
+
+
+def _doctor(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from edge.config.load import load
+    from edge.doctor.command import Doctor
+
+    # As for `edge check`: what hangs must not outlast Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    path = arguments.config
+    config = None if path is None else load(path, os.environ)
+    doctor = Doctor(config, Path.cwd() if path is None else path.resolve().parent)
+    for line in doctor.lines():
+        if not arguments.json:
+            print(line, flush=True)
+    if arguments.json:
+        print(json.dumps(doctor.summary()))
+    return doctor.exit_code
 
 
 def _build(arguments: argparse.Namespace, stop: threading.Event) -> int:

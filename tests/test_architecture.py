@@ -12,11 +12,14 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "edge"
 
 FOUNDATION = frozenset(
-    {"errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file", "config"}
+    {
+        *("errors", "records", "geometry", "clock", "threads", "backoff", "atomic_file"),
+        *("config", "cgroup"),
+    }
 )
 # `line`, with `roster`, `station`, `seating` and `slots`, is the part of `app` that wires the hot
-# path. `check`, `bench`, `calibrate` and `cameras` are commands, which look into rooms without
-# starting the daemon.
+# path. `check`, `bench`, `calibrate`, `cameras` and `doctor` are commands, which look into rooms
+# without starting the daemon.
 COMPOSERS = frozenset(
     {
         *(
@@ -33,7 +36,7 @@ COMPOSERS = frozenset(
             "__main__",
         ),
         *("reporting", "control", "running", "errands", "condition", "liveness", "installing"),
-        *("check", "build", "bench", "calibrate", "cameras"),
+        *("check", "build", "bench", "calibrate", "cameras", "doctor"),
     }
 )
 # It judges what it builds by what an engine detects with it.

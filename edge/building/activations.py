@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Dict, Iterator, List, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.building.toolchain import CalibrationFeed
 from edge.building.value_ranges import Histogram
+from edge.cgroup import usable_cpus
 from edge.config.schema import Precision
 from edge.errors import BuildError
 from edge.geometry import Image
@@ -55,7 +55,7 @@ def _open(model: onnx.ModelProto) -> Run:
     ort = import_onnxruntime()
     errors = errors_of(ort)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = usable_cpus()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # An arena would keep the peak of every tensor to the end.
     options.enable_cpu_mem_arena = False

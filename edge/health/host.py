@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Tuple
 
 import psutil
 
+from edge.cgroup import read_grant
 from edge.health.thermal import is_plausible, zone_name
 
 Reading = Callable[[], Dict[str, float]]
@@ -115,9 +116,11 @@ def _cpu_ticks() -> Tuple[float, float]:
     return total_s - idle_s, total_s
 
 
-def free_memory_bytes() -> int:
-    """What can be had without swapping."""
-    return int(psutil.virtual_memory().available)
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """What this process can have without swapping: no more than its control group is granted."""
+    available = int(psutil.virtual_memory().available)
+    granted = read_grant(root).memory_free_bytes
+    return available if granted is None else min(available, granted)
 
 
 def _memory() -> Dict[str, float]:

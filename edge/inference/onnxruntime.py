@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from types import ModuleType
 from typing import Any, Optional, Tuple, Type
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.cgroup import usable_cpus
 from edge.config.schema import EngineConfig
 from edge.errors import ConfigError, EdgeError, EngineError, EngineOutOfMemory, ModelError
 from edge.geometry import Image
@@ -146,7 +146,7 @@ def runtime_version() -> str:
 
 def _threads(config: EngineConfig) -> int:
     # Left to itself ONNX Runtime counts the machine's cores, not those this process may use.
-    return config.threads or len(os.sched_getaffinity(0))
+    return config.threads or usable_cpus()
 
 
 def import_onnxruntime() -> ModuleType:
