@@ -15,7 +15,7 @@ JOBS ?= 3
 PIP := PYTHONWARNINGS=ignore $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 CONSTRAIN := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test soak lint types check clean system gstreamer node-red broker
+.PHONY: demo test soak lint types check clean system gstreamer systemd-analyze node-red broker
 
 demo: $(VENV)/.installed | broker
 	@$(VENV)/bin/edge demo $(ARGS)
@@ -57,6 +57,11 @@ gstreamer:
 	    python3-gi gir1.2-gst-rtsp-server-1.0; do \
 	  dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; \
 	done; \
+	$(call apt_install,$$missing)
+
+# What only the tests of the units need, which are skipped without it.
+systemd-analyze:
+	@missing=; command -v systemd-analyze >/dev/null || missing=systemd; \
 	$(call apt_install,$$missing)
 
 # What only the test of the Node-RED example needs, which is skipped without it.
