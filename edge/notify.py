@@ -52,6 +52,7 @@ class Supervisor:
         self._status = ""
         self._has_warned = False
         self._is_owed_ready = False
+        self._has_started = False
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], pid: int) -> Supervisor:
@@ -69,11 +70,14 @@ class Supervisor:
         )
 
     def starting(self) -> None:
-        """The start goes on, and may take another hour from here."""
+        """The start goes on, and may take another hour from here; nothing once it is done."""
+        if self._has_started:  # it would move the watchdog's and the stop's limits, too
+            return
         self._send(f"EXTEND_TIMEOUT_USEC={_STARTING_US}")
 
     def ready(self) -> None:
         """The start, or reading the configuration again, is done."""
+        self._has_started = True
         self._is_owed_ready = not self._send("READY=1")
 
     def reloading(self, now_ns: int) -> None:
@@ -82,6 +86,7 @@ class Supervisor:
 
     def stopping(self) -> None:
         """The end has begun."""
+        self._has_started = True
         self._send("STOPPING=1")
 
     def status(self, text: str) -> None:

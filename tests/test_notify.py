@@ -34,6 +34,7 @@ def test_the_story_of_a_service(ear: Ear, address: str) -> None:
     supervisor.status("building: loading the model")
     supervisor.ready()
     supervisor.alive(5 * NS_PER_S)
+    supervisor.starting()  # it has started: nothing may be put off any more
     supervisor.reloading(6_000_000_500)
     supervisor.ready()
     supervisor.stopping()

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import ssl
+import struct
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from paho.mqtt.client import Client, topic_matches_sub
@@ -36,6 +37,10 @@ _TICK_S = 1.0
 _HANG_UP_S = 0.5
 
 _KEEP_ALIVE_TIMEOUT = 0x8D
+
+# What paho's decoder raises at bytes that are no MQTT; the last version for Python 3.8 even at an
+# unknown reason code.
+_UNDECODABLE = (LookupError, TypeError, ValueError, AttributeError, struct.error)
 
 _PROTOCOLS = {
     MqttVersion.V3_1_1: MQTTProtocolVersion.MQTTv311,
@@ -95,6 +100,8 @@ class Connection:
     def _disconnect(self, sock: Any) -> None:
         # paho closes its socket at once. Where something came in that nobody has read, that cuts
         # the connection off, the broker misses the farewell, and sets the will.
+        if sock.fileno() < 0:  # paho has closed it: a last write has failed
+            return
         with socket.socket(fileno=os.dup(sock.fileno())) as line:
             self._client.disconnect()
             self._client.loop_write()
@@ -163,7 +170,10 @@ class Connection:
                 ready = {key.fileobj: events for key, events in found}
                 if self._wake in ready:
                     _drain(self._wake)
-                self._step(ready.get(sock, 0) | (selectors.EVENT_READ if has_more else 0))
+                events = ready.get(sock, 0) | (selectors.EVENT_READ if has_more else 0)
+                if events & selectors.EVENT_READ:
+                    self._read()
+                self._step(events)
 
     def _pause_s(self) -> float:
         pause_s = self._traffic.pause_s()
@@ -172,9 +182,16 @@ class Connection:
     def _goes_on(self, sock: Any) -> bool:
         return self._client.socket() is sock and self._traffic.ending() is Ending.STAY
 
-    def _step(self, events: int) -> None:
-        if events & selectors.EVENT_READ:
+    def _read(self) -> None:
+        try:
             self._client.loop_read()
+        except _UNDECODABLE as exc:
+            version = self._config.version.value
+            raise PublishError(
+                f"sends what is no MQTT {version} ({type(exc).__name__}){self._tls_hint()}"
+            ) from exc
+
+    def _step(self, events: int) -> None:
         if events & selectors.EVENT_WRITE:
             self._client.loop_write()
         self._client.loop_misc()
@@ -221,7 +238,7 @@ class Connection:
         properties.ContentType = said.content_type
         if said.schema:
             properties.UserProperty = ("schema", said.schema)
-        if said.is_passing:
+        if said.is_passing and message.ticket is None:  # what the outbox kept is to arrive
             properties.MessageExpiryInterval = self._config.expiry_s
         return properties
 

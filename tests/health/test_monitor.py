@@ -176,7 +176,7 @@ def test_the_sources_are_switched_by_themselves(
     monkeypatch.setattr("edge.health.probes.lines._RETRY_S", (0.2, 0.5))
     monitor = watch(XAVIER_NX)
     wait_for(lambda: comes_from(monitor, SYSFS, "usr/bin/tegrastats"), "the files")
-    assert "run/jtop.sock: start the service" in monitor.latest().reason
+    wait_for(lambda: "run/jtop.sock: start the service" in monitor.latest().reason, "jtop's words")
 
     tegrastats(root)
     wait_for(lambda: comes_from(monitor, TEGRASTATS, "jtop: no "), "tegrastats")

@@ -25,8 +25,9 @@ MakeLink = Callable[..., MqttLink]
 def make_link(make_outbox: Callable[..., Outbox]) -> Iterator[MakeLink]:
     made: List[MqttLink] = []
 
-    def make(port: int, failures: Failures, host: str = "127.0.0.1") -> MqttLink:
-        config = MqttConfig(host=host, port=port, username="nx")
+    def make(port: int, failures: Failures, **settings: str) -> MqttLink:
+        keys = {"host": "127.0.0.1", "port": port, "username": "nx", **settings}
+        config = MqttConfig.model_validate(keys)
         # Shorter than users may choose, to see it run out.
         config = config.model_copy(update={"keepalive_s": 1})
         made.append(
@@ -96,6 +97,29 @@ def test_refusals_in_words(
     impostor.join()
     assert words in str(link.last_error)
     assert not link.counters().connected
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="a web server"),
+        pytest.param(b"\x20\x02\x00\x0a", id="a reason nobody knows"),
+        pytest.param(b"\x20\x03\x00\x63\x00", id="another reason nobody knows"),
+        pytest.param(b"\x20\x02\x00\x00\x30\x01\x00", id="a message cut short"),
+        pytest.param(b"\x20\x02\x00\x00\x30\x05\x00\x02\xff\xfex", id="a topic of no letters"),
+        pytest.param(b"\x20\x03\x00\x00\x00\x40\x03\x00\x01\x63", id="a receipt of no meaning"),
+    ],
+)
+def test_garbage_is_told_and_tried_again(
+    answer: bytes, version: str, make_link: MakeLink, failures: Failures
+) -> None:
+    impostor = Impostor(answer)
+    link = make_link(impostor.port, failures, version=version)
+    wait_for(lambda: link.last_error, "what is wrong")
+    impostor.join()
+    assert link.last_error
+    assert failures == []
 
 
 @pytest.mark.parametrize(

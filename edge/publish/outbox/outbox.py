@@ -20,6 +20,8 @@ from edge.threads import OnFailure, SupervisedThread
 # waste.
 _READING_S = 0.02
 
+_NEVER_NS = 1 << 63
+
 _HANGS = "the disk does not answer; check it"
 
 
@@ -182,6 +184,8 @@ class Outbox:
 
     def work(self) -> float:
         """One round of what the thread does; gives the seconds until the next is due."""
+        with self._lock:  # what is put meanwhile, and is due sooner, ends the wait to come
+            self._wakes_ns = _NEVER_NS
         self._writer.step()
         pause_s = self._writer.pause_s()
         with self._lock:
