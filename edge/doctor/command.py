@@ -14,7 +14,7 @@ from edge.config.schema import Config
 from edge.doctor import access, board, isolation, jtop, libraries, road, software, storage
 from edge.doctor import timekeeping as time
 from edge.doctor.finding import Finding, absent, exit_code
-from edge.doctor.library_client import CUDA
+from edge.doctor.import_client import CUDA
 from edge.doctor.look import Look
 from edge.doctor.words import line, summary, total
 from edge.health.board import Board, read_board

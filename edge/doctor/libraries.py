@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from edge.doctor.library_client import CUDA, PREFIX
+from edge.doctor.import_client import CUDA, PREFIX
 from edge.threads import call_in_thread
 
 NAMES = ("numpy", "cv2", "tensorrt", "pycuda.driver", "onnxruntime", CUDA)
@@ -62,7 +62,7 @@ class _Asking:
         self._timeout_s = timeout_s
 
     def __call__(self) -> Library:
-        command = [sys.executable, "-m", "edge.doctor.library_client", self._name]
+        command = [sys.executable, "-m", "edge.doctor.import_client", self._name]
         try:
             ended = subprocess.run(
                 command,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Iterator, Optional, Tuple
 
 from edge.doctor.finding import Finding, absent, fault, ok, warning
+from edge.doctor.import_client import CUDA
 from edge.doctor.libraries import Libraries, Library
-from edge.doctor.library_client import CUDA
 
 # The Python that JetPack's TensorRT and OpenCV are built for, by L4T's major number.
 _PYTHONS = {35: (3, 8), 36: (3, 10), 38: (3, 12), 39: (3, 12)}

@@ -23,8 +23,9 @@ class CameraStatus(Payload):
     reason: str = Field(description="In words; empty while the camera is online and shows well.")
     picture: Optional[PictureState] = Field(
         None,
-        description="frozen: exactly the same over several seconds; black: nothing is bright; "
-        "covered: its detail is gone. Absent while the camera is not online.",
+        description="frozen: nothing new, not even noise, for 4 s or 5 minutes; black: nothing is "
+        "bright; covered: its detail is gone. Absent while the camera is not online, and where "
+        "picture_watch is false.",
     )
     since: str = Field(description="When the state was entered, RFC 3339 in UTC.")
     since_ms: Count = Field(description="The same in milliseconds since 1970.")

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any, Dict, List
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-TIMEOUT_S = 110
+from tests.benchmarks.commands import run, run_quickly
 
 KEYS = {
     "preprocess": ["edge_ms", "floor_ms", "numpy_recipe_ms", "letterbox_over_floor"],
@@ -57,24 +51,6 @@ BARS = {
     "quantization": {"int8_over_fp32_throughput": "> 1"},
 }
 PEER_BARS = {"letterbox_over_ultralytics": "<= 0.2", "max_grey_level_difference": "<= 1"}
-
-
-def run(command: List[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def run_quickly(benchmark: str) -> Dict[str, Any]:
-    ended = run(["-m", f"benchmarks.{benchmark}", "--quick", "--json"])
-    assert ended.returncode == 0, ended.stderr
-    result: Dict[str, Any] = json.loads(ended.stdout)
-    return result
 
 
 @pytest.mark.parametrize("benchmark", KEYS)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, Dict
 
 import pytest
@@ -20,8 +16,8 @@ from benchmarks.thermal_model import (
     Module,
 )
 from edge.health.governor import Targets
+from tests.benchmarks.commands import run_quickly
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BARS = {
     "throttled_s_governed": "<= 0",
     "hottest_c_governed": "<= 90",
@@ -36,17 +32,7 @@ BARS = {
 
 @pytest.fixture(scope="module")
 def result() -> Dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.governor", "--quick", "--json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    parsed: Dict[str, Any] = json.loads(ended.stdout)
-    return parsed
+    return run_quickly("governor")
 
 
 # Nothing in it is measured: the same figures come out on every machine.

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
@@ -16,8 +12,8 @@ from benchmarks.simulation import EngineCost, Setup, SimulatedCamera, Simulation
 from edge.clock import NS_PER_MS, NS_PER_S
 from edge.config.schema import BatchingConfig
 from edge.records import DropCause, Lane
+from tests.benchmarks.commands import run_quickly
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 COST = EngineCost(base_ms=6.0, frame_ms=2.0, draw_ms=1.0)
 KEYS = (
     "fill_auto_over_best_fixed",
@@ -33,17 +29,7 @@ KEYS = (
 
 @pytest.fixture(scope="module")
 def result() -> Dict[str, Any]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scheduler", "--quick", "--json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    parsed: Dict[str, Any] = json.loads(ended.stdout)
-    return parsed
+    return run_quickly("scheduler")
 
 
 def test_the_promised_keys_are_there(result: Dict[str, Any]) -> None:

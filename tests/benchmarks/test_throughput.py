@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -26,10 +24,10 @@ from edge.errors import BuildError
 from edge.geometry import Image
 from edge.inference.device import DeviceEngine
 from edge.records import DeployedGraph, Preprocessing, StageTimes
+from tests.benchmarks.commands import run
 from tests.benchmarks.test_streams import CANDIDATES, INPUT_WH, PretendGpu, streams_of
 from tests.inference.onnxruntime_cuda_double import cuda_provider
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PACE = Pace(rounds=2, way_ms=1, batches=(1, 8, 64))
 
 
@@ -269,14 +267,7 @@ def _has_driver() -> bool:
 
 @pytest.mark.skipif(_has_driver(), reason="there is an NVIDIA driver")
 def test_without_a_gpu_one_line_says_so() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.throughput", "--quick"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    ended = run(["-m", "benchmarks.throughput", "--quick"])
     assert ended.returncode == 1
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1

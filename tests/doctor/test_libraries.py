@@ -11,8 +11,8 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 
+from edge.doctor.import_client import PREFIX
 from edge.doctor.libraries import NAMES, Library, survey, understood
-from edge.doctor.library_client import PREFIX
 from tests.health.sysfs_files import write_files
 
 PATIENT_S = 120.0

@@ -1,6 +1,6 @@
 """Loads one library and says what it is on stdout, as one JSON object.
 
-`python -m edge.doctor.library_client NAME`
+`python -m edge.doctor.import_client NAME`
 
 A process of its own, for a library that does not fit may crash the process that loads it, or hang.
 """
