@@ -9,6 +9,8 @@ from edge.config.mqtt import MqttConfig
 from edge.doctor.finding import Finding, fault, ok, warning
 
 _NO_TLS = "no TLS: "
+# The file is at fault, and nobody has asked the broker.
+_OWN_FILE = "mqtt.tls."
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,7 @@ def judge_broker(road: Road, config: MqttConfig, tree: str) -> Iterator[Finding]
 def _entry(road: Road, config: MqttConfig) -> Iterator[Finding]:
     reason = road.entry_trouble
     if reason.startswith(_NO_TLS):
-        words, _, advice = reason[len(_NO_TLS) :].partition(": ")
-        yield fault("broker TLS", words, advice)
+        yield _no_tls(reason[len(_NO_TLS) :])
         return
     if config.tls is not None:
         yield ok("broker TLS", "its certificate is good for this name")
@@ -72,6 +73,13 @@ def _entry(road: Road, config: MqttConfig) -> Iterator[Finding]:
     else:
         who = "without a user" if config.username is None else f"as user {config.username!r}"
         yield ok("broker login", f"accepted {who}, MQTT {config.version.value}")
+
+
+def _no_tls(reason: str) -> Finding:
+    if reason.startswith(_OWN_FILE):
+        return fault("broker TLS", reason, "put a good file there, or correct the key")
+    words, _, advice = reason.partition(": ")
+    return fault("broker TLS", words, advice)
 
 
 def _access(road: Road, config: MqttConfig, tree: str) -> Finding:

@@ -143,7 +143,7 @@ class Connection:
                 self._client.tls_insecure_set(not config.tls.check_hostname)
             self._client.connect(config.host, config.tcp_port, config.keepalive_s)
         except ConfigError as exc:
-            raise BrokerRefuses(str(exc)) from exc
+            raise BrokerRefuses(f"no TLS: {exc}") from exc
         except (OSError, UnicodeError) as exc:  # UnicodeError: a name that DNS cannot spell
             if isinstance(exc, (ssl.SSLError, ConnectionResetError, Unanswered)):
                 kind = PublishError if may_pass(exc) else BrokerRefuses

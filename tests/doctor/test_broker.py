@@ -167,3 +167,14 @@ def test_road(keys: Dict[str, Any], road: Road, subject: str, verdict: Optional[
     config = MqttConfig.model_validate({"host": HOST, **keys})
     found = {finding.subject: finding for finding in judge_broker(road, config, TREE)}
     assert found[subject].verdict.value == verdict
+
+
+def test_a_file_that_is_missing_says_nothing_good_of_the_broker(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.pem"
+    found = looked_at(at(guarded.broker, tls={"ca_file": absent}))
+    assert verdicts(found) == {"broker name": "ok", "broker port": "ok", "broker TLS": "fault"}
+    words = f"mqtt.tls.ca_file {absent}: cannot be read: No such file or directory"
+    assert found["broker TLS"].words == words
+    assert found["broker TLS"].fix == "put a good file there, or correct the key"
