@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from edge.clock import NS_PER_S
 from edge.config.schema import MqttConfig
@@ -102,9 +103,7 @@ class Publisher:
         self._link.listen(self._topics.inherited(), self._inherit, _INHERITING_S)
         self._told_of_outbox: Optional[Tuple[str, List[Loss]]] = None
         # Numbers count per topic, so that whoever subscribes to some sees no gaps of the others.
-        # Held from taking a number to handing the message over: on a topic they only rise.
-        self._seq_lock = threading.Lock()
-        self._seq: Dict[str, int] = {}
+        self._numbers: Dict[str, _Numbers] = {}
         self._frames_told = 0
 
     def announce_to_home_assistant(self, state_dir: Path) -> None:
@@ -341,17 +340,28 @@ class Publisher:
         return self._send(topic, make, qos=qos, retain=False)
 
     def _keep(self, kind: Kind, topic: str, make: Callable[[Header], Payload]) -> bool:
-        with self._seq_lock:
-            return self._link.keep(kind, topic, make(self._header(topic)).to_json())
+        with self._header(topic) as header:
+            return self._link.keep(kind, topic, make(header).to_json())
 
     def _send(
         self, topic: str, make: Callable[[Header], Payload], *, qos: int, retain: bool
     ) -> bool:
-        with self._seq_lock:
-            payload_bytes = make(self._header(topic)).to_json()
-            return self._link.publish(Message(topic, payload_bytes, qos, retain))
+        with self._header(topic) as header:
+            return self._link.publish(Message(topic, make(header).to_json(), qos, retain))
 
-    def _header(self, topic: str) -> Header:
-        seq = self._seq.get(topic, 0) + 1
-        self._seq[topic] = seq
-        return Header(self._device, self._session, seq, self._times.clock.unix_ms())
+    @contextmanager
+    def _header(self, topic: str) -> Iterator[Header]:
+        """A topic's next number, until its message is handed over: on a topic they only rise."""
+        numbers = self._numbers.setdefault(topic, _Numbers())  # one step: no thread comes between
+        with numbers.lock:
+            numbers.last += 1
+            unix_ms = self._times.clock.unix_ms()
+            yield Header(self._device, self._session, numbers.last, unix_ms)
+
+
+class _Numbers:
+    """How far a topic has counted. A lock for each: what is long to tell holds up no frame."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.last = 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from enum import Enum
-from typing import Dict, List, Optional, Protocol, Set
+from typing import Dict, List, Optional, Protocol, Set, Union
 
 from edge.clock import NS_PER_S, Clock
 from edge.publish.backlog import Backlog, Loss
 from edge.publish.late import told_late
+from edge.publish.outbox.entry import Entry
 from edge.publish.outbox.outbox import Outbox
 from edge.publish.retained import Message, RetainedBook
 from edge.publish.subscription import Subscription
@@ -212,7 +213,9 @@ class Traffic:
                 self._book.put(self._farewell)
                 self._is_farewell_in_book = True
             self._repeat_due()
-            return self._book.take_due() or self._take_turns()
+            found = self._book.take_due() or self._take_turns()
+        # Out of the lock, which whoever publishes waits for: it may be long to write anew.
+        return _message_of(found) if isinstance(found, Entry) else found
 
     def pause_s(self) -> Optional[float]:
         """How long until there may be a next message without an event; None: for ever."""
@@ -297,19 +300,20 @@ class Traffic:
         is_over = self._clock.monotonic_ns() >= self._outbox_until_ns
         return (self._farewell is not None and is_over) or self._outbox.is_empty
 
-    def _take_turns(self) -> Optional[Message]:
+    def _take_turns(self) -> Union[Message, Entry, None]:
         self._is_turn_of_passing = not self._is_turn_of_passing
         if self._is_turn_of_passing:
             return self._backlog.take_next() or self._take_kept()
         return self._take_kept() or self._backlog.take_next()
 
-    def _take_kept(self) -> Optional[Message]:
+    def _take_kept(self) -> Optional[Entry]:
         if self._connected_ns is None or (self._farewell is not None and self._is_outbox_done()):
             return None
-        entry = self._outbox.take()
-        if entry is None:
-            return None
-        payload = entry.payload
-        if entry.is_replayed or entry.shift_ms:
-            payload = told_late(payload, entry.shift_ms, is_replayed=entry.is_replayed)
-        return Message(entry.topic, payload, qos=1, retain=False, ticket=entry.ticket)
+        return self._outbox.take()
+
+
+def _message_of(entry: Entry) -> Message:
+    payload = entry.payload
+    if entry.is_replayed or entry.shift_ms:
+        payload = told_late(payload, entry.shift_ms, is_replayed=entry.is_replayed)
+    return Message(entry.topic, payload, qos=1, retain=False, ticket=entry.ticket)
