@@ -250,13 +250,14 @@ class Traffic:
         with self._lock:
             topic = self._retained_in_flight.pop(message_id, None)
             ticket = self._tickets_in_flight.pop(message_id, None)
-            if topic is not None:
-                self._book.confirm(topic)
-            elif ticket is not None:
-                self._outbox.ack(ticket)
+            if ticket is not None:
+                self._outbox.refuse(ticket)
             else:
-                self._backlog.confirm(message_id)
-            self._backlog.refuse(Loss.REFUSED)
+                if topic is not None:
+                    self._book.confirm(topic)
+                else:
+                    self._backlog.confirm(message_id)
+                self._backlog.refuse(Loss.REFUSED)
         self._complain(f"refuses messages: {reason}")
 
     def not_heard(self, topic_filter: str) -> None:

@@ -352,6 +352,27 @@ def test_losses_outlive_the_process(bench: Bench) -> None:
     assert lost(last) == [("full", Kind.EVENT, 3)]
 
 
+@pytest.mark.parametrize("after_ms", [0, 60_000], ids=["in memory", "on the disk"])
+def test_what_the_broker_refuses_is_lost_and_not_said_again(bench: Bench, after_ms: int) -> None:
+    outbox = bench.open()
+    put(outbox, "a")
+    put(outbox, "b")
+    bench.clock.advance_ms(after_ms)
+    outbox.work()
+    refused, taken = take(outbox, 2)
+    outbox.refuse(refused.ticket)
+    outbox.refuse(refused.ticket)  # once is enough
+    outbox.ack(taken.ticket)
+    outbox.refuse(taken.ticket)  # that one is known by then
+    assert lost(outbox) == [("refused", Kind.EVENT, 1)]
+    assert outbox.is_empty
+    outbox.finish()
+    again = bench.open()
+    again.work()
+    assert take(again, 2) == []
+    assert lost(again) == [("refused", Kind.EVENT, 1)]
+
+
 # --- disks that do not answer --------------------------------------------------------------------
 
 

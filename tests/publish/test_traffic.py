@@ -68,6 +68,19 @@ def test_offline_messages_are_counted_and_retained_ones_wait(traffic: Traffic) -
     assert (counters.connected, counters.queued, counters.dropped["offline"]) == (False, 1, 1)
 
 
+def test_what_is_refused_is_counted_where_it_was_kept(outbox: Outbox, traffic: Traffic) -> None:
+    outbox.put(Kind.EVENT, "edge/nx/camera/dock/events", b"{}")
+    outbox.work()
+    traffic.connected()
+    assert traffic.offer(passing(1, qos=1))
+    for message_id, message in enumerate(iter(traffic.next_message, None)):
+        traffic.sent(message_id, message)
+        traffic.refused(message_id, "not authorized")
+    dropped = traffic.counters().dropped
+    assert (dropped["refused"], dropped["outbox_refused"]) == (1, 1)
+    assert outbox.is_empty
+
+
 def test_a_broker_that_does_not_answer_makes_nothing_grow(traffic: Traffic) -> None:
     traffic.connected()
     for number in range(10):

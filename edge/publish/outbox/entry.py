@@ -39,6 +39,7 @@ class DropCause(str, Enum):
     MEMORY_FULL = "memory_full"  # the disk did not take it, and memory could hold no more
     TOO_LARGE = "too_large"
     DAMAGED = "damaged"  # the file lost it
+    REFUSED = "refused"  # the broker would not have it, and said so
     STOPPED = "stopped"  # the process ended while the disk did not take it
 
 

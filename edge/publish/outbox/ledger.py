@@ -131,6 +131,12 @@ class Ledger:
         if entry is not None:
             self._forget(entry, now)
 
+    def refuse(self, ticket: int, now: Stamp) -> None:
+        """The broker will never have it, which is a loss."""
+        entry = self._handed.pop(ticket, None)
+        if entry is not None:
+            self._drop(entry, DropCause.REFUSED, now)
+
     def give_back(self) -> None:
         """Nobody knows what of the handed has arrived: all goes out again, in its old order."""
         for ticket, entry in self._handed.items():

@@ -127,6 +127,12 @@ class Outbox:
         with self._lock:
             self._ledger.acknowledge(ticket, now)
 
+    def refuse(self, ticket: int) -> None:
+        """The broker has refused it, which counts as a loss; an unknown one is ignored."""
+        now = self.times.now()
+        with self._lock:
+            self._ledger.refuse(ticket, now)
+
     def give_back(self) -> None:
         """A connection has ended: what is under way is handed out again, first and in order."""
         with self._lock:
